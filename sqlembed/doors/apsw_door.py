@@ -1,0 +1,121 @@
+"""The APSW door: every function on a connection of this process."""
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
+from typing import Any
+
+import apsw
+import sqlite_vec
+
+from sqlembed.doors.plans import run
+from sqlembed.doors.tables import Module
+from sqlembed.engine.engine import Engine, LocalEngine
+from sqlembed.functions import ALL
+from sqlembed.functions.registry import Aggregate, Function, Procedure, Scalar, Table
+from sqlembed.index.immediate import watch
+from sqlembed.plan import Plan, SqlValue
+
+BUSY_MILLISECONDS = 5000
+DETERMINISTIC_FLAGS = apsw.SQLITE_INNOCUOUS
+
+_engine: LocalEngine | None = None
+_engine_lock = Lock()
+
+
+def shared_engine() -> LocalEngine:
+    """The engine that every connection of this process uses, made when first asked for."""
+    global _engine
+    with _engine_lock:
+        if _engine is None:
+            _engine = LocalEngine()
+        return _engine
+
+
+def connect(
+    path: str, *, flags: int | None = None, engine: Engine | None = None
+) -> apsw.Connection:
+    """Open a database with every function of sqlembed and sqlite-vec registered.
+
+    :param path: the database file, or ``:memory:``
+    :param flags: SQLite's open flags; read, write and create, if not given
+    :param engine: an engine of your own; this process's shared one, if not given
+    :returns: an ``apsw.Connection`` that waits up to 5 seconds for locks
+    """
+    chosen = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if flags is None else flags
+    connection = apsw.Connection(str(path), flags=chosen)
+    connection.set_busy_timeout(BUSY_MILLISECONDS)
+    register(connection, engine=engine)
+    return connection
+
+
+def register(connection: apsw.Connection, *, engine: Engine | None = None) -> None:
+    """Add every function of sqlembed and sqlite-vec to a connection of yours."""
+    chosen = engine or shared_engine()
+    if not connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'vec0'").fetchall():
+        connection.enable_load_extension(True)
+        try:
+            connection.load_extension(sqlite_vec.loadable_path())
+        finally:
+            connection.enable_load_extension(False)
+    for function in ALL:
+        _add(connection, chosen, function)
+    run(connection, watch())
+
+
+def _add(connection: apsw.Connection, engine: Engine, function: Function) -> None:
+    match function:
+        case Scalar():
+            flags = apsw.SQLITE_DIRECTONLY if function.direct_only else DETERMINISTIC_FLAGS
+            call = partial(function.call, engine)
+            for count in range(function.least, function.most + 1):
+                connection.create_scalar_function(
+                    function.name, call, count, deterministic=function.deterministic, flags=flags
+                )
+        case Procedure():
+            procedure = _procedure(connection, engine, function.plan)
+            for count in range(function.least, function.most + 1):
+                connection.create_scalar_function(
+                    function.name, procedure, count, flags=apsw.SQLITE_DIRECTONLY
+                )
+        case Aggregate():
+            connection.create_aggregate_function(function.name, _steps(function), 1)
+        case Table():
+            module: Any = Module(engine, function)
+            connection.create_module(
+                function.name,
+                module,
+                use_bestindex_object=True,
+                eponymous_only=True,
+                read_only=True,
+            )
+
+
+def _procedure(
+    connection: apsw.Connection, engine: Engine, plan: Callable[..., Plan[SqlValue]]
+) -> Callable[..., SqlValue]:
+    # The connection owns the function: held strongly, it would never be freed.
+    owner = weakref.ref(connection)
+
+    def call(*arguments: SqlValue) -> SqlValue:
+        database = owner()
+        assert database is not None
+        result = run(database, plan(engine, *arguments))
+        if plan.__name__ == "index":
+            run(database, watch())
+        return result
+
+    return call
+
+
+def _steps(function: Aggregate) -> Callable[[], Any]:
+    def start() -> Any:
+        accumulator = function.start()
+        return (
+            accumulator,
+            lambda _, value: accumulator.step(value),
+            lambda _: accumulator.final(),
+        )
+
+    return start

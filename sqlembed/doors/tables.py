@@ -1,0 +1,175 @@
+"""Table functions as APSW virtual tables: arguments are hidden columns, ``IN`` is pushed down."""
+
+import json
+import weakref
+from typing import Any
+
+import apsw
+
+from sqlembed.doors.plans import run
+from sqlembed.engine.engine import Engine
+from sqlembed.errors import InputError
+from sqlembed.functions.registry import Restriction, Table
+from sqlembed.plan import Row, SqlValue
+
+EXPECTED_ROWS = 10
+EXPECTED_COST = 1000.0
+LAST_RESORT_COST = 1e30
+"""Of `id = x`. SQLite turns `id IN (?)` into it, which restricts before k; so does a join's
+`k.id = s.id`, which must not. At this cost the planner takes it only where it has to."""
+
+
+class Module:
+    """The virtual table module of one table function."""
+
+    def __init__(self, engine: Engine, table: Table) -> None:
+        """Serve *table* with *engine*."""
+        self._engine = engine
+        self._table = table
+
+    def Connect(  # noqa: N802  # APSW's name
+        self, db: apsw.Connection, _module: str, _database: str, name: str, *_: object
+    ) -> "tuple[str, VirtualTable]":
+        """Declare the columns; parameters are hidden ones."""
+        hidden = "".join(f", {parameter} HIDDEN" for parameter in self._table.parameters)
+        declared = ", ".join(f'"{column}"' for column in self._table.columns)
+        table = VirtualTable(db, self._engine, self._table)
+        return f"CREATE TABLE {name}({declared}{hidden})", table
+
+    Create = Connect
+
+
+class VirtualTable:
+    """The table on one connection."""
+
+    def __init__(self, db: apsw.Connection, engine: Engine, table: Table) -> None:
+        """Hold *db* weakly: it owns us."""
+        self.connection = weakref.ref(db)
+        self.engine = engine
+        self.table = table
+        self.asked: dict[int, tuple[tuple[SqlValue, ...], SqlValue]] = {}
+        """By open cursor, its arguments and the one id it was asked for."""
+
+    def BestIndexObject(self, plan: apsw.IndexInfo) -> bool:  # noqa: N802  # APSW's name
+        """Take the arguments and one restriction; ``idxStr`` names the values in their order."""
+        table = self.table
+        taken: list[str] = []
+        cost = EXPECTED_COST
+        missing = set(table.parameters[: table.least])
+        restriction: int | None = None
+        for which in range(plan.nConstraint):
+            if plan.get_aConstraint_op(which) != apsw.SQLITE_INDEX_CONSTRAINT_EQ:
+                continue
+            column = plan.get_aConstraint_iColumn(which)
+            parameter = column - len(table.columns)
+            if parameter >= 0:
+                if not plan.get_aConstraint_usable(which):
+                    return False
+                missing.discard(table.parameters[parameter])
+                self._take(plan, which, taken, table.parameters[parameter])
+            elif (
+                column >= 0
+                and table.columns[column] == table.restricted
+                and plan.get_aConstraint_usable(which)
+                and (restriction is None or plan.get_aConstraintUsage_in(which))
+            ):
+                restriction = which
+        if missing:
+            raise InputError(f"{_usage(table)}: {', '.join(sorted(missing))} is missing")
+        if restriction is not None:
+            if plan.get_aConstraintUsage_in(restriction):
+                plan.set_aConstraintUsage_in(restriction, True)
+                self._take(plan, restriction, taken, "among")
+            else:
+                self._take(plan, restriction, taken, "only")
+                cost = LAST_RESORT_COST
+        plan.idxStr = json.dumps(taken)
+        plan.estimatedRows = EXPECTED_ROWS
+        plan.estimatedCost = cost
+        return True
+
+    @staticmethod
+    def _take(plan: apsw.IndexInfo, which: int, taken: list[str], what: str) -> None:
+        taken.append(what)
+        plan.set_aConstraintUsage_argvIndex(which, len(taken))
+        plan.set_aConstraintUsage_omit(which, True)
+
+    def Open(self) -> "Cursor":  # noqa: N802  # APSW's name
+        """A cursor with no rows yet."""
+        return Cursor(self)
+
+    def Disconnect(self) -> None:  # noqa: N802  # APSW's name
+        """Nothing is held."""
+
+    Destroy = Disconnect
+
+
+class Cursor:
+    """The rows of one call."""
+
+    def __init__(self, table: VirtualTable) -> None:
+        """Hold no rows."""
+        self._table = table
+        self._rows: list[Row] = []
+        self._arguments: tuple[SqlValue, ...] = ()
+        self._position = 0
+
+    def Filter(  # noqa: N802  # APSW's name
+        self, _number: int, taken: str | None, values: tuple[Any, ...] | None
+    ) -> None:
+        """Run the plan with these arguments."""
+        function = self._table.table
+        given = dict(zip(json.loads(taken or "[]"), values or (), strict=True))
+        self._arguments = tuple(given.get(name) for name in function.parameters)
+        among = [given["only"]] if "only" in given else given.get("among")
+        if "only" in given:
+            self._refuse_join(given["only"])
+        if among is not None:
+            among = [value for value in among if value is not None]
+        connection = self._table.connection()
+        assert connection is not None
+        plan = function.plan(self._table.engine, Restriction(among), *self._arguments)
+        self._rows, self._position = list(run(connection, plan)), 0
+
+    def _refuse_join(self, value: SqlValue) -> None:
+        asked = (self._arguments, value)
+        name, column = self._table.table.name, self._table.table.restricted
+        for arguments, earlier in self._table.asked.values():
+            if arguments == self._arguments and earlier != value:
+                raise InputError(
+                    f"this statement calls {name}() anew for each {column} of another table, which"
+                    f" would make every one of them a nearest row; write {column} IN"
+                    f" (SELECT {column} FROM {name}(...)), or WITH k AS MATERIALIZED (SELECT * FROM {name}(...))"
+                    " and join k"
+                )
+        self._table.asked[id(self)] = asked
+
+    def Eof(self) -> bool:  # noqa: N802  # APSW's name
+        """Whether the rows are all given."""
+        return self._position >= len(self._rows)
+
+    def Column(self, which: int) -> SqlValue:  # noqa: N802  # APSW's name
+        """A value of the current row; hidden columns give the arguments."""
+        if which < 0:
+            return self._position
+        row = self._rows[self._position]
+        return row[which] if which < len(row) else self._arguments[which - len(row)]
+
+    def Rowid(self) -> int:  # noqa: N802  # APSW's name
+        """The position among the rows."""
+        return self._position
+
+    def Next(self) -> None:  # noqa: N802  # APSW's name
+        """Go on to the next row."""
+        self._position += 1
+
+    def Close(self) -> None:  # noqa: N802  # APSW's name
+        """Let go of the rows."""
+        self._table.asked.pop(id(self), None)
+        self._rows = []
+
+
+def _usage(table: Table) -> str:
+    needed = ", ".join(table.parameters[: table.least])
+    optional = "".join(f" [, {name}]" for name in table.parameters[table.least :])
+    return f"{table.name}({needed}{optional})"

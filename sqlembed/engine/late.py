@@ -1,0 +1,38 @@
+"""Late interaction: rank by the embedder's own token vectors, with no second model.
+
+Khattab and Zaharia, ColBERT, 2020 (https://arxiv.org/abs/2004.12832), with the
+mean in place of the sum, so that a score does not grow with the query.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sqlembed.engine.pooling import Vector, Vectors
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text as late interaction sees it."""
+
+    each: Vectors
+    """Unit vectors of its tokens, of shape (tokens, dimension)."""
+    whole: Vectors
+    """Unit vectors of its chunks, of shape (chunks, dimension): one for all but long texts."""
+
+
+def interaction(query: Vectors, document: Vectors) -> float:
+    """Mean over the query's tokens of the best cosine among the document's: -1 to 1."""
+    return float((query @ document.T).max(axis=1).mean())
+
+
+def score(query: Tokens, document: Tokens) -> float:
+    """How well *document* answers *query*: the mean of late interaction and cosine, -1 to 1."""
+    cosine = float((query.whole @ document.whole.T).max())
+    return (interaction(query.each, document.each) + cosine) / 2
+
+
+def join(parts: list[tuple[Vectors, Vector]]) -> Tokens:
+    """One text from the token vectors and the pooled vector of each of its chunks."""
+    each = np.concatenate([tokens for tokens, _ in parts])
+    return Tokens(each, np.stack([pooled for _, pooled in parts]))

@@ -1,0 +1,195 @@
+"""One loaded model: prompt, tokens, batches, pooling; checked against its reference."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from sqlembed import settings
+from sqlembed.engine.chunk import Chunk, chunk
+from sqlembed.engine.lanes import Lanes
+from sqlembed.engine.late import Tokens, join
+from sqlembed.engine.llama import MOST_TEXTS, Context, TokenIds, Weights
+from sqlembed.engine.pack import BATCH_TOKENS, pack
+from sqlembed.engine.pooling import POOLINGS, Vectors, unit
+from sqlembed.engine.tokenize import tokenizer_of
+from sqlembed.errors import ModelError, ProbeError, TextTooLongError
+from sqlembed.weights.manifest import Manifest, Probe, Role
+
+Result = TypeVar("Result")
+
+PROBE_COSINE = 0.98
+"""How near a probe's vector must be to the reference's. Wrong pooling, prompts or
+segment ids fall far below it; 4-bit weights stay above."""
+PROBE_SCORE = 0.05
+"""How far a probe's score may be from the reference's, of 0 to 1."""
+
+
+class Model:
+    """A model in memory, for many threads at once."""
+
+    def __init__(self, manifest: Manifest, path: Path) -> None:
+        """Load the weights at *path*, already verified, and try the manifest's probes.
+
+        :raises ModelError: the weights are not what the manifest says
+        :raises ProbeError: they load, but give other vectors than the reference
+        """
+        self.manifest = manifest
+        self._weights = Weights(path)
+        self._check_shape()
+        self._tokenizer = tokenizer_of(self._weights)
+        self._threads = settings.threads()
+        room = max(BATCH_TOKENS, manifest.context)
+        rank = manifest.kind == "reranker"
+        contexts = [Context(self._weights, room, rank=rank) for _ in range(self._threads)]
+        self._lanes = Lanes(contexts)
+        self._workers = ThreadPoolExecutor(self._threads, f"sqlembed {manifest.name}")
+        self._check_probes()
+
+    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+        """The unit vector of each text.
+
+        :returns: float32 of shape (n, dimension)
+        :raises TextTooLongError: a text has more tokens than the model reads
+        """
+        if not texts:
+            return np.empty((0, self.manifest.dimension), dtype=np.float32)
+        pooled = self._run(self._tokens(texts, role), self._pool)
+        return unit(np.stack(pooled))
+
+    def tokens(self, texts: Sequence[str], role: Role) -> list[Tokens]:
+        """Each text's token vectors for late interaction; a long text chunk by chunk."""
+        parts = self.chunk(texts, role)
+        flat = [part.text for chunks in parts for part in chunks]
+        encoded = iter(
+            self._run(self._tokens(flat, role), lambda rows: (unit(rows), unit(self._pool(rows))))
+        )
+        return [join([next(encoded) for _ in chunks]) for chunks in parts]
+
+    def score(self, query: str, documents: Sequence[str]) -> list[float]:
+        """A cross-encoder's score of each document, 0 to 1; a long document's best part counts."""
+        room = self.manifest.context - len(self._tokenizer.encode_pairs([(query, "")])[0])
+        if room < 1:
+            raise self._too_long(query, self.manifest.context - room)
+        parts = [chunk(document, room, self._plain_counts) for document in documents]
+        pairs = [(query, part.text) for chunks in parts for part in chunks]
+        scored = iter(self._run(self._tokenizer.encode_pairs(pairs), self._relevance))
+        return [max(next(scored) for _ in chunks) for chunks in parts]
+
+    def chunk(self, texts: Sequence[str], role: Role = "document") -> list[list[Chunk]]:
+        """Each text in parts that the model reads whole; one part if it fits."""
+        most = self.manifest.context
+        return [
+            [Chunk(text, 0, len(text))]
+            if tokens <= most
+            else chunk(text, most, lambda parts: self.count(parts, role))
+            for text, tokens in zip(texts, self.count(texts, role), strict=True)
+        ]
+
+    def count(self, texts: Sequence[str], role: Role = "document") -> list[int]:
+        """Tokens of each text as the model reads it: prompt, start and end tokens included."""
+        prompt = self.manifest.prompt(role)
+        return [len(ids) for ids in self._tokenizer.encode([prompt + text for text in texts])]
+
+    def close(self) -> None:
+        """Wait for what runs, then give the memory back."""
+        self._workers.shutdown()
+        with self._lanes.all() as contexts:
+            for context in contexts:
+                context.close()
+            self._weights.close()
+
+    def _plain_counts(self, texts: Sequence[str]) -> list[int]:
+        added = len(self._tokenizer.encode([""])[0])
+        return [len(ids) - added for ids in self._tokenizer.encode(texts)]
+
+    def _tokens(self, texts: Sequence[str], role: Role) -> list[TokenIds]:
+        prompt = self.manifest.prompt(role)
+        encoded = self._tokenizer.encode([prompt + text for text in texts])
+        for text, ids in zip(texts, encoded, strict=True):
+            if len(ids) > self.manifest.context:
+                raise self._too_long(text, len(ids))
+        return encoded
+
+    def _too_long(self, text: str, tokens: int) -> TextTooLongError:
+        return TextTooLongError(
+            f"a text of {len(text)} characters has {tokens} tokens, and {self.manifest.name} reads"
+            f" {self.manifest.context} (it begins {text[:40]!r}); embed parts of it with substr(),"
+            " or let an index chunk it: SELECT sqlembed_index(table, column)"
+        )
+
+    def _pool(self, rows: Vectors) -> Vectors:
+        return POOLINGS[self.manifest.pooling](rows)
+
+    def _relevance(self, logits: Vectors) -> float:
+        row = logits[0].astype(np.float64)
+        if len(row) == 1:
+            return float(1 / (1 + np.exp(-row[0])))
+        exponents = np.exp(row - row.max())
+        return float(exponents[self.manifest.positive] / exponents.sum())
+
+    def _run(self, texts: Sequence[TokenIds], reduce: Callable[[Vectors], Result]) -> list[Result]:
+        """Compute every text and reduce its rows at once, so that few are in memory.
+
+        One batch takes all cores, since somebody waits for it; several are spread
+        over one-thread contexts, which together are faster than one of many threads.
+        """
+        batches = pack([len(ids) for ids in texts], BATCH_TOKENS, MOST_TEXTS)
+        results: dict[int, Result] = {}
+
+        def compute(context: Context, batch: list[int]) -> None:
+            rows = context.encode([texts[position] for position in batch])
+            results.update(zip(batch, map(reduce, rows), strict=True))
+
+        def work(batch: list[int]) -> None:
+            with self._lanes.one() as context:
+                context.use_threads(1)
+                compute(context, batch)
+
+        if len(batches) == 1:
+            with self._lanes.all() as contexts:
+                contexts[0].use_threads(self._threads)
+                compute(contexts[0], batches[0])
+        else:
+            list(self._workers.map(work, batches))
+        return [results[position] for position in range(len(texts))]
+
+    def _check_shape(self) -> None:
+        manifest, weights = self.manifest, self._weights
+        width = weights.labels if manifest.kind == "reranker" else weights.dimension
+        if width != manifest.dimension:
+            raise ModelError(
+                f"{manifest.name}: its weights give {width} numbers, its manifest says"
+                f" {manifest.dimension}; they are of another model: sqlembed pull {manifest.name}"
+            )
+        if weights.positions < manifest.context:
+            raise ModelError(
+                f"{manifest.name}: its weights have {weights.positions} positions,"
+                f" its manifest says it reads {manifest.context} tokens"
+            )
+
+    def _check_probes(self) -> None:
+        for probe in self.manifest.probes:
+            if probe.vector is not None:
+                self._check_vector(probe, probe.vector)
+            elif probe.document is not None and probe.score is not None:
+                self._check_score(probe, probe.document, probe.score)
+
+    def _check_vector(self, probe: Probe, reference: Vectors) -> None:
+        cosine = float(self.embed([probe.text], probe.role)[0] @ unit(reference))
+        if cosine < PROBE_COSINE:
+            raise self._off(probe, f"cosine {cosine:.4f}", f"at least {PROBE_COSINE}")
+
+    def _check_score(self, probe: Probe, document: str, reference: float) -> None:
+        score = self.score(probe.text, [document])[0]
+        if abs(score - reference) > PROBE_SCORE:
+            raise self._off(probe, f"score {score:.3f}", f"{reference:.3f}")
+
+    def _off(self, probe: Probe, came: str, expected: str) -> ProbeError:
+        return ProbeError(
+            f"{self.manifest.name} gives other results than its reference: for the {probe.role}"
+            f" {probe.text[:40]!r} {came}, expected {expected}. Its weights, its manifest"
+            " or this build of llama.cpp are wrong, so it is not used; `sqlembed doctor` says more"
+        )

@@ -1,0 +1,64 @@
+"""What makes two vectors comparable, and the key under which a text's vector is remembered."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b, sha256
+
+from sqlembed.weights.manifest import Manifest, Role
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Space:
+    """An embedding space: vectors of one space compare, vectors of two never do."""
+
+    model: str
+    dimension: int
+    fingerprint: str
+    """Hexadecimal SHA-256 of everything that a vector depends on besides its text."""
+
+    @classmethod
+    def of(cls, manifest: Manifest, gguf_sha256: str) -> "Space":
+        """The space of *manifest*'s settings over the weights with that hash."""
+        parts = {
+            "gguf": gguf_sha256,
+            "pooling": manifest.pooling,
+            "prompts": {role: manifest.prompt(role) for role in ("query", "document")},
+            "normalize": manifest.normalize,
+            "dimension": manifest.dimension,
+            "context": manifest.context,
+        }
+        fingerprint = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return cls(manifest.name, manifest.dimension, fingerprint)
+
+    @cached_property
+    def _hashes(self) -> dict[str, "blake2b"]:
+        roles = ("query", "document", "pair")
+        return {role: _seed(self.fingerprint, role) for role in roles}
+
+    def key(self, role: Role, text: str) -> bytes:
+        """The 256-bit key of *text*'s vector in this space."""
+        return _finish(self._hashes[role], text)
+
+    def pair_key(self, query: str, document: str) -> bytes:
+        """The 256-bit key of the score of *document* for *query*."""
+        return _finish(self._hashes["pair"], query, document)
+
+
+def _seed(*parts: str) -> "blake2b":
+    return _update(blake2b(digest_size=KEY_BYTES), *parts)
+
+
+def _finish(seed: "blake2b", *parts: str) -> bytes:
+    return _update(seed.copy(), *parts).digest()
+
+
+def _update(hash_: "blake2b", *parts: str) -> "blake2b":
+    # The length in front of each part: ("ab", "c") must not meet ("a", "bc").
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        hash_.update(len(data).to_bytes(8, "little"))
+        hash_.update(data)
+    return hash_

@@ -1,0 +1,83 @@
+"""Text to token ids, exactly as the model's reference does it.
+
+The GGUF carries the reference's own ``tokenizer.json`` where it has one, and the
+``tokenizers`` library reads it: llama.cpp's WordPiece gives other ids for Hangul,
+Devanagari and words of more than 100 letters, and so other vectors. A GGUF without
+one is tokenized by llama.cpp.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from tokenizers import Tokenizer as HubTokenizer
+
+from sqlembed.engine.llama import TokenIds, Weights
+from sqlembed.errors import ModelError
+
+JSON_KEY = "tokenizer.huggingface.json"
+"""The GGUF metadata key of the reference's tokenizer."""
+SEGMENT_KEY = "sqlembed.segment_offset"
+"""The GGUF metadata key of what is added to the ids of a pair's second text."""
+
+
+class Tokenizer(Protocol):
+    """Turns texts into ids, start and end tokens included."""
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        """The ids of each text."""
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[TokenIds]:
+        """The ids of each pair, as a cross-encoder reads them."""
+
+
+def tokenizer_of(weights: Weights) -> Tokenizer:
+    """The tokenizer that *weights* were trained with."""
+    stored = weights.metadata(JSON_KEY)
+    if stored is None:
+        return LlamaTokenizer(weights)
+    return ReferenceTokenizer(stored, int(weights.metadata(SEGMENT_KEY) or 0))
+
+
+class ReferenceTokenizer:
+    """The reference's own tokenizer, from its ``tokenizer.json``."""
+
+    def __init__(self, definition: str, segment_offset: int) -> None:
+        """Read *definition*, and let nothing be cut or padded."""
+        self._tokenizer = HubTokenizer.from_str(definition)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._segment_offset = segment_offset
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        """The ids of each text."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[TokenIds]:
+        """The ids of each pair; the second text's are shifted to its segment's half."""
+        encodings = self._tokenizer.encode_batch_fast(list(pairs))
+        return [
+            np.array(encoding.ids, dtype=np.int32)
+            + np.array(encoding.type_ids, dtype=np.int32) * self._segment_offset
+            for encoding in encodings
+        ]
+
+
+class LlamaTokenizer:
+    """llama.cpp's tokenizer, for a GGUF that brings no other."""
+
+    def __init__(self, weights: Weights) -> None:
+        """Use the vocabulary inside *weights*."""
+        self._weights = weights
+
+    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+        """The ids of each text."""
+        return [self._weights.tokenize(text) for text in texts]
+
+    def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[TokenIds]:
+        """Refuse: without the reference's template the pair's form is not known."""
+        raise ModelError(
+            f"this reranker's GGUF has no {JSON_KEY}, so how it reads a pair is not known;"
+            " convert it with `sqlembed convert`"
+        )

@@ -1,0 +1,18 @@
+"""The SQL functions and tables, written once for every door.
+
+``registry`` says what a function is; each other file here defines some and lists them
+in ``FUNCTIONS``. None knows how SQL reaches it or where the engine runs.
+"""
+
+from sqlembed.functions import administration, embedding, engine, neighbours, ranking, state
+from sqlembed.functions.registry import Function
+
+ALL: tuple[Function, ...] = (
+    *embedding.FUNCTIONS,
+    *ranking.FUNCTIONS,
+    *neighbours.FUNCTIONS,
+    *administration.FUNCTIONS,
+    *engine.FUNCTIONS,
+    *state.FUNCTIONS,
+)
+"""Every SQL function and table, in the order of the documentation."""

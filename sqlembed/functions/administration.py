@@ -1,0 +1,90 @@
+"""SQL: make, fill and drop indexes. ``sqlembed_index``, ``sqlembed_flush``, ``sqlembed_drop``."""
+
+from sqlembed.engine.engine import Engine
+from sqlembed.errors import InputError, SchemaError
+from sqlembed.functions.registry import Function, Procedure, described, text_argument
+from sqlembed.index import (
+    catalog,
+    flush,
+    immediate,
+    source,
+    store,
+    triggers,
+)
+from sqlembed.index import (
+    options as index_options,
+)
+from sqlembed.plan import Boundary, Plan, SqlValue, Statement
+
+
+def index(
+    engine: Engine, table: SqlValue, expression: SqlValue, options: SqlValue = None
+) -> Plan[int]:
+    """``sqlembed_index(table, expression [, options])``: index a table, and keep it true.
+
+    :returns: how many rows were indexed before it returned
+    """
+    chosen = index_options.parse(None if options is None else text_argument(options, "options"))
+    seen = yield from source.inspect(
+        text_argument(table, "the table"), text_argument(expression, "the expression")
+    )
+    name = chosen.name or seen.table
+    existing = yield from catalog.listed()
+    if any(each.name.lower() == name.lower() for each in existing):
+        if chosen.if_not_exists:
+            return 0
+        raise SchemaError(
+            f"index {name} exists already; drop it first (SELECT sqlembed_drop('{name}')), give"
+            ' this one another name ({"name": "..."}), or pass {"if_not_exists": true}'
+        )
+    space = engine.space(chosen.model)
+    if chosen.backlog == "now":
+        engine.load(space.model)  # what cannot be loaded must fail before anything is made
+    yield Boundary.BEGIN
+    yield from catalog.migrate()
+    made = yield from store.create(name, seen, space, chosen)
+    yield Statement(triggers.queue_all(made.index_id, seen))
+    yield Boundary.COMMIT
+    if chosen.backlog == "later":
+        return 0
+    return (yield from flush.flush(engine, made))
+
+
+def flush_waiting(engine: Engine, name: SqlValue = None, most: SqlValue = None) -> Plan[int]:
+    """``sqlembed_flush([index [, most]])``: store the vectors of rows that wait.
+
+    :returns: how many rows were brought up to date
+    """
+    if most is not None and (not isinstance(most, int) or most < 1):
+        raise InputError(
+            f"the most rows to flush is a whole number of 1 or more; got {described(most)}"
+        )
+    if name is None:
+        chosen = yield from catalog.listed()
+    else:
+        chosen = [(yield from catalog.find(text_argument(name, "the index")))]
+    done = 0
+    for each in chosen:
+        done += yield from flush.flush(engine, each, most)
+    return done
+
+
+def drop(engine: Engine, name: SqlValue) -> Plan[None]:
+    """``sqlembed_drop(index)``: remove an index; the table it watched stays as it is."""
+    found = yield from catalog.find(text_argument(name, "the index"))
+    yield Boundary.BEGIN
+    yield from store.drop(found)
+    yield Boundary.COMMIT
+
+
+def store_one(engine: Engine, index_id: SqlValue, key: SqlValue) -> Plan[int]:
+    """``sqlembed_store(index_id, key)``: for the TEMP triggers of immediate mode only."""
+    return (yield from immediate.store(engine, int(str(index_id)), int(str(key))))
+
+
+FUNCTIONS: tuple[Function, ...] = (
+    Procedure("sqlembed_index", index, 2, 3),
+    Procedure("sqlembed_flush", flush_waiting, 0, 2),
+    Procedure("sqlembed_drop", drop, 1, 1),
+    Procedure("sqlembed_store", store_one, 2, 2),
+)

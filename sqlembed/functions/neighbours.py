@@ -1,0 +1,72 @@
+"""SQL: the rows nearest to a text or a vector. ``knn``."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from sqlembed import vectors
+from sqlembed.engine.engine import Engine
+from sqlembed.errors import InputError, SpaceError
+from sqlembed.functions.registry import Function, Restriction, Table, described, text_argument
+from sqlembed.index import catalog
+from sqlembed.index.catalog import Index
+from sqlembed.index.flush import check_space
+from sqlembed.index.knn import nearest
+from sqlembed.plan import Plan, Row, SqlValue
+
+DEFAULT_K = 10
+MOST_K = 4096
+
+
+def knn(
+    engine: Engine, restriction: Restriction, index: SqlValue, query: SqlValue, k: SqlValue
+) -> Plan[Iterable[Row]]:
+    """``knn(index, query [, k])``: the *k* nearest rows, nearest first.
+
+    Columns: id (the row's key), distance (cosine, 0 to 2), text, start and stop of the best
+    chunk (characters, from 0), coverage (the share of the rows that was searched).
+    *query* is a text or a vector. ``id IN (...)`` restricts the rows before *k* does.
+    """
+    if index is None or query is None:
+        return []
+    wanted = _k(k)
+    found = yield from catalog.find(text_argument(index, "knn()'s index"))
+    vector = _query(engine, found, query)
+    return (yield from nearest(engine, found, vector, wanted, restriction.among))
+
+
+def _k(k: SqlValue) -> int:
+    if k is None:
+        return DEFAULT_K
+    if not isinstance(k, int) or not 1 <= k <= MOST_K:
+        raise InputError(f"k is a whole number from 1 to {MOST_K}; got {described(k)}")
+    return k
+
+
+def _query(
+    engine: Engine, index: Index, query: SqlValue
+) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+    if isinstance(query, bytes):
+        vector = vectors.from_blob(query, f"knn()'s query of index {index.name}", index.dimension)
+        origin = engine.origin(query)
+        if origin is not None and origin.fingerprint != index.space:
+            raise SpaceError(
+                f"knn()'s query is a vector of {origin.model}, and index {index.name} holds vectors"
+                f" of {index.model}; they do not compare: embed_query(text, '{index.model}')"
+            )
+        return vectors.unit(vector)
+    text = text_argument(query, "knn()'s query (if it is no vector)")
+    check_space(engine, index)
+    return vectors.from_blob(engine.embed([text], index.model, "query")[0], "the query")
+
+
+FUNCTIONS: tuple[Function, ...] = (
+    Table(
+        "knn",
+        ("id", "distance", "text", "start", "stop", "coverage"),
+        knn,
+        parameters=("index_name", "query", "k"),
+        least=2,
+        restricted="id",
+    ),
+)

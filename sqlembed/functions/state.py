@@ -1,0 +1,65 @@
+"""SQL: tables to look at. ``sqlembed_models``, ``sqlembed_status``, ``sqlembed_cache``."""
+
+from collections.abc import Iterable
+
+from sqlembed.engine.engine import CacheState, Engine, ModelState
+from sqlembed.errors import SchemaError
+from sqlembed.functions.registry import Function, Restriction, Table, rows_of
+from sqlembed.index import catalog
+from sqlembed.index.catalog import Index
+from sqlembed.plan import Plan, Row, Statement
+
+COUNTS = """
+SELECT (SELECT count(DISTINCT key) FROM main.{chunks}),
+       (SELECT count(*) FROM main.{chunks}),
+       (SELECT count(*) FROM main.sqlembed_queue WHERE index_id = ?1),
+       (SELECT cast(strftime('%s', 'now') AS INTEGER) - (min(generation) >> 22) / 1000
+        FROM main.sqlembed_queue WHERE index_id = ?1)"""
+
+
+def models(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
+    """``sqlembed_models``: every model known here, and what it is used for."""
+    return (
+        yield from rows_of(
+            [(*row[:4], int(row.installed), int(row.loaded), *row[6:]) for row in engine.models()]
+        )
+    )
+
+
+def cache(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
+    """``sqlembed_cache``: what is remembered, and how often it helped this process."""
+    shared = (engine.cache.most_bytes, engine.cache.path, engine.cache.problem)
+    return (yield from rows_of([(*row, *shared) for row in engine.cache_state()]))
+
+
+def status(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
+    """``sqlembed_status``: every index of this database, and how much of it waits."""
+    rows: list[Row] = []
+    for index in (yield from catalog.listed()):
+        counts = yield Statement(COUNTS.format(chunks=index.chunk_table), (index.index_id,))
+        problem = yield from _problem(index)
+        rows.append(
+            (index.name, index.source.table, index.source.expression, index.model, index.dimension,
+             index.mode, *counts[0], problem)
+        )  # fmt: skip
+    return rows
+
+
+def _problem(index: Index) -> Plan[str | None]:
+    try:
+        yield from catalog.check_watched(index)
+    except SchemaError as error:
+        return str(error)
+    return None
+
+
+FUNCTIONS: tuple[Function, ...] = (
+    Table("sqlembed_models", ModelState._fields, models),
+    Table(
+        "sqlembed_status",
+        ("name", "source", "expression", "model", "dimension", "mode", "indexed", "chunks",
+         "waiting", "oldest_seconds", "problem"),
+        status,
+    ),
+    Table("sqlembed_cache", (*CacheState._fields, "most_bytes", "path", "problem"), cache),
+)  # fmt: skip

@@ -1,0 +1,39 @@
+"""Immediate mode: a connection that has sqlembed stores what it writes at once.
+
+Its own TEMP triggers do it, on the queue that the persistent triggers fill, so programs
+without sqlembed see nothing of this. The model runs while the write lock is held: that is
+what the mode means. If it cannot run, the row waits as in deferred mode.
+"""
+
+from sqlembed.engine.engine import Engine
+from sqlembed.errors import SqlembedError
+from sqlembed.index import catalog, flush
+from sqlembed.plan import Plan, Statement
+
+WATCHES = """
+DROP TRIGGER IF EXISTS temp.sqlembed_immediate_insert;
+DROP TRIGGER IF EXISTS temp.sqlembed_immediate_update;"""
+WATCH = """
+CREATE TEMP TRIGGER sqlembed_immediate_{event} AFTER {event} ON main.sqlembed_queue
+WHEN NEW.index_id IN ({ids}) BEGIN SELECT sqlembed_store(NEW.index_id, NEW.key); END;"""
+
+
+def watch() -> Plan[None]:
+    """Have this connection store what it writes to the indexes in immediate mode."""
+    ids = [index.index_id for index in (yield from catalog.listed()) if index.mode == "immediate"]
+    if ids:
+        numbers = ", ".join(map(str, ids))
+        # An upsert of a row that waits already is an UPDATE of the queue.
+        watches = [WATCH.format(event=event, ids=numbers) for event in ("insert", "update")]
+        yield Statement(WATCHES + "".join(watches))
+
+
+def store(engine: Engine, index_id: int, key: int) -> Plan[int]:
+    """Store one row, called by the trigger; 0 if it has to wait."""
+    for index in (yield from catalog.listed()):
+        if index.index_id == index_id:
+            try:
+                return int((yield from flush.store_row(engine, index, key)))
+            except SqlembedError:
+                return 0  # raised before anything was written; the row stays on the queue
+    return 0

@@ -1,0 +1,235 @@
+"""Find the nearest rows: what is stored, and what was written a moment ago and still waits.
+
+Rows on the queue are left out of what is stored; their texts are read and embedded
+on the spot. Nothing is written to the application's database.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlembed import vectors
+from sqlembed.engine.engine import Engine
+from sqlembed.index import source as sources
+from sqlembed.index.catalog import Index, check_watched
+from sqlembed.index.flush import check_space, embed_rows
+from sqlembed.plan import Plan, SqlValue, Statement
+
+EXACT_CHUNKS = 10_000
+"""Up to this many chunks every stored vector is compared."""
+MOST_CODES = 4096
+"""Candidates that ``vec0`` gives at most; beyond, every vector is compared."""
+CANDIDATES = 4
+"""Candidates by code for each row asked for: recall was 1.0 with three."""
+FRESH_ROWS = 2000
+"""Waiting rows that one search looks at, the newest first."""
+FRESH_CHUNKS = 256
+"""Texts among them that one search computes; those it remembers are not counted."""
+
+WAITING_COUNT = "SELECT count(*) FROM main.sqlembed_queue WHERE index_id = ?"
+WAITING = """
+SELECT key FROM main.sqlembed_queue WHERE index_id = ? ORDER BY generation DESC LIMIT ?"""
+WAITING_AMONG = "SELECT key FROM main.sqlembed_queue WHERE index_id = ? AND key IN ({})"
+HIGHEST_CHUNK = "SELECT max(chunk) FROM main.{}"
+COUNT_CHUNKS = "SELECT count(*) FROM (SELECT key FROM main.{} ORDER BY key LIMIT {})"
+NOT_WAITING = "key NOT IN (SELECT key FROM main.sqlembed_queue WHERE index_id = {})"
+EXACT = """
+SELECT key, start, stop, vec_distance_l2(vector, ?1) AS distance
+FROM main.{chunks} WHERE {condition} ORDER BY distance LIMIT ?2"""
+COARSE = """
+SELECT key, start, stop, vec_distance_l2(vector, ?1) AS distance
+FROM main.{chunks}
+WHERE chunk IN (SELECT rowid FROM main.{codes} WHERE code MATCH vec_int8(?2) AND k = ?3)
+AND {condition} ORDER BY distance"""
+
+
+class Hit(NamedTuple):
+    """A row found, by its best chunk."""
+
+    key: int
+    start: int
+    stop: int
+    distance: float
+    """Cosine distance, 0 (same direction) to 2 (opposite)."""
+
+
+class Neighbour(NamedTuple):
+    """A row of ``knn()``."""
+
+    id: SqlValue
+    distance: float
+    text: str
+    start: int
+    stop: int
+    coverage: float
+    """The share of the index's rows that was searched: 1.0, but under a large backlog."""
+
+
+class Fresh(NamedTuple):
+    """What a search made of the rows that wait."""
+
+    hits: list[Hit]
+    waiting: int
+    searched: int
+
+
+def nearest(
+    engine: Engine,
+    index: Index,
+    query: npt.NDArray[np.float32],
+    k: int,
+    among: Collection[SqlValue] | None = None,
+) -> Plan[list[Neighbour]]:
+    """The *k* rows nearest to *query*, nearest first.
+
+    :param query: float32 of shape (dimension,), unit length
+    :param among: ids that may be found; None for all. It applies before *k*.
+    """
+    yield from check_watched(index)
+    keys = None if among is None else (yield from _keys(index, among))
+    fresh = yield from _fresh(engine, index, query, keys)
+    wanted = k
+    while True:
+        stored, all_seen = yield from _stored(index, query, wanted, keys, bool(fresh.waiting))
+        hits = _best([*fresh.hits, *stored])[:wanted]
+        found = yield from _present(index, hits)
+        if len(found) >= k or all_seen:
+            break
+        wanted *= 4
+    coverage = yield from _coverage(index, fresh)
+    return [
+        Neighbour(identity, hit.distance, text[hit.start : hit.stop], hit.start, hit.stop, coverage)
+        for hit, identity, text in found[:k]
+    ]
+
+
+def _keys(index: Index, ids: Iterable[SqlValue]) -> Plan[list[int]]:
+    """The keys of the rows with these ids; ids of no row are left out."""
+    if not index.source.mapped:
+        # SQLite compares 5 and 5.0 as equal; a text is never an integer key.
+        return [int(i) for i in ids if isinstance(i, int | float) and int(i) == i]
+    names = sources.mapped_names(index.source)
+    identity = names[0] if len(names) == 1 else f"json_array({', '.join(names)})"
+    keys: list[int] = []
+    for part in sources.slices(ids):
+        marks = ", ".join("?" * len(part))
+        sql = f"SELECT key FROM main.{index.key_table} WHERE {identity} IN ({marks})"
+        keys += [int(str(row[0])) for row in (yield Statement(sql, tuple(part)))]
+    return keys
+
+
+def _fresh(
+    engine: Engine, index: Index, query: npt.NDArray[np.float32], keys: list[int] | None
+) -> Plan[Fresh]:
+    count = yield Statement(WAITING_COUNT, (index.index_id,))
+    if not count[0][0]:
+        return Fresh([], 0, 0)
+    check_space(engine, index)
+    waiting: list[int] = []
+    if keys is None:
+        rows = yield Statement(WAITING, (index.index_id, FRESH_ROWS))
+        waiting = [int(str(row[0])) for row in rows]
+    else:
+        for part in sources.slices(keys):
+            marks = ", ".join("?" * len(part))
+            sql = WAITING_AMONG.format(marks)
+            rows = yield Statement(sql, (index.index_id, *part))
+            waiting += [int(str(row[0])) for row in rows]
+    encoding = yield from sources.text_encoding()
+    rows_by_key = yield from sources.read_rows(index.source, index.key_table, waiting, encoding)
+    texts = {key: rows_by_key[key][1] for key in waiting if key in rows_by_key}
+    present = {key: text for key, text in texts.items() if text is not None}
+    affordable = _affordable(engine, index, present)
+    hits = [
+        Hit(key, part.start, part.stop, _distance(query, part.vector))
+        for key, parts in embed_rows(engine, index, affordable).items()
+        for part in parts
+    ]
+    total = int(str(count[0][0])) if keys is None else len(waiting)
+    return Fresh(hits, total, len(waiting) - len(present) + len(affordable))
+
+
+def _affordable(engine: Engine, index: Index, texts: dict[int, str]) -> dict[int, str]:
+    """Those of *texts*, newest first, whose vectors are remembered or may be computed now."""
+    known = engine.recall(list(texts.values()), index.model, "document")
+    room = FRESH_CHUNKS
+    chosen: dict[int, str] = {}
+    for key, text in texts.items():
+        if text not in known:
+            if room <= 0:
+                continue
+            room -= 1
+        chosen[key] = text
+    return chosen
+
+
+def _stored(
+    index: Index,
+    query: npt.NDArray[np.float32],
+    wanted: int,
+    keys: list[int] | None,
+    some_wait: bool,
+) -> Plan[tuple[list[Hit], bool]]:
+    """The *wanted* nearest stored chunks, and whether these are all that there are."""
+    condition = NOT_WAITING.format(index.index_id) if some_wait else "true"
+    blob = vectors.to_blob(query)
+    if keys is not None:
+        hits: list[Hit] = []
+        for part in sources.slices(keys):
+            numbers = ", ".join(map(str, part))
+            sql = EXACT.format(
+                chunks=index.chunk_table, condition=f"key IN ({numbers}) AND {condition}"
+            )
+            hits += _hits((yield Statement(sql, (blob, -1))))
+        return hits, True
+    candidates = wanted * CANDIDATES
+    if candidates <= MOST_CODES and (yield from _is_large(index)):
+        code = vectors.code(query).tobytes()
+        sql = COARSE.format(chunks=index.chunk_table, codes=index.code_table, condition=condition)
+        return _hits((yield Statement(sql, (blob, code, candidates)))), False
+    sql = EXACT.format(chunks=index.chunk_table, condition=condition)
+    rows = yield Statement(sql, (blob, wanted))
+    return _hits(rows), len(rows) < wanted
+
+
+def _is_large(index: Index) -> Plan[bool]:
+    highest = yield Statement(HIGHEST_CHUNK.format(index.chunk_table))
+    if int(str(highest[0][0] or 0)) <= EXACT_CHUNKS:
+        return False
+    rows = yield Statement(COUNT_CHUNKS.format(index.chunk_table, EXACT_CHUNKS + 1))
+    return int(str(rows[0][0])) > EXACT_CHUNKS
+
+
+def _present(index: Index, hits: list[Hit]) -> Plan[list[tuple[Hit, SqlValue, str]]]:
+    """*hits* whose row still exists: REPLACE deletes rows without firing a trigger."""
+    encoding = yield from sources.text_encoding()
+    keys = [hit.key for hit in hits]
+    rows = yield from sources.read_rows(index.source, index.key_table, keys, encoding)
+    return [(hit, rows[hit.key][0], rows[hit.key][1] or "") for hit in hits if hit.key in rows]
+
+
+def _coverage(index: Index, fresh: Fresh) -> Plan[float]:
+    missed = fresh.waiting - fresh.searched
+    if missed <= 0:
+        return 1.0
+    rows = yield Statement(f"SELECT count(DISTINCT key) FROM main.{index.chunk_table}")
+    return 1.0 - missed / max(int(str(rows[0][0])) + fresh.searched, fresh.waiting)
+
+
+def _best(hits: Iterable[Hit]) -> list[Hit]:
+    """Each row once, by its nearest chunk, nearest first."""
+    best: dict[int, Hit] = {}
+    for hit in sorted(hits, key=lambda hit: hit.distance):
+        best.setdefault(hit.key, hit)
+    return list(best.values())
+
+
+def _hits(rows: Iterable[tuple[SqlValue, ...]]) -> list[Hit]:
+    # Between unit vectors |a - b|^2 = 2 (1 - cosine).
+    return [Hit(key, start, stop, l2 * l2 / 2) for key, start, stop, l2 in rows]  # type: ignore[arg-type, operator]
+
+
+def _distance(query: npt.NDArray[np.float32], blob: bytes) -> float:
+    return 1.0 - float(query @ np.frombuffer(blob, dtype="<f4"))

@@ -1,0 +1,104 @@
+"""An index's own tables: chunks with their vectors (the truth), and the codes to search them.
+
+A row of a short text costs about 2,050 bytes for the chunk (384 dimensions; two to a
+page of 4,096) and 410 for its code.
+"""
+
+import json
+
+import numpy as np
+
+from sqlembed import vectors
+from sqlembed.engine.space import Space
+from sqlembed.errors import SchemaError
+from sqlembed.index.catalog import Index
+from sqlembed.index.options import Options
+from sqlembed.index.source import Source, mapped_names
+from sqlembed.index.triggers import triggers
+from sqlembed.plan import Many, Plan, Row, Statement, StatementError
+
+CATALOG_ROW = """
+INSERT INTO main.sqlembed_catalog(name, source, model, space, dimension, mode, triggers)
+VALUES (?, ?, ?, ?, ?, ?, '{}') RETURNING index_id"""
+CATALOG_TRIGGERS = """
+UPDATE main.sqlembed_catalog SET triggers = (
+    SELECT json_group_object(name, sql) FROM main.sqlite_schema
+    WHERE type = 'trigger' AND name IN (SELECT value FROM json_each(?2))
+) WHERE index_id = ?1 RETURNING triggers"""
+TABLES = """
+CREATE TABLE main.sqlembed_chunk_{id}(
+    chunk INTEGER PRIMARY KEY,
+    key INTEGER NOT NULL,       -- of the application's row
+    ordinal INTEGER NOT NULL,   -- of the chunk in the row's text
+    start INTEGER NOT NULL,     -- its span, in characters
+    stop INTEGER NOT NULL,
+    digest BLOB NOT NULL,       -- hash of (embedding space, role, text)
+    vector BLOB NOT NULL        -- float32, little-endian, unit length
+);
+CREATE INDEX main.sqlembed_chunk_{id}_key ON sqlembed_chunk_{id}(key);
+CREATE VIRTUAL TABLE main.sqlembed_code_{id} USING vec0(code int8[{dimension}]);"""
+KEY_TABLE = (
+    "CREATE TABLE main.sqlembed_key_{id}(key INTEGER PRIMARY KEY, {columns}, UNIQUE({names}))"
+)
+
+
+def create(name: str, source: Source, space: Space, options: Options) -> Plan[Index]:
+    """Make an index's row, tables and triggers; no vectors yet."""
+    facts = (space.model, space.fingerprint, space.dimension, options.mode)
+    rows = yield Statement(CATALOG_ROW, (name, source.to_json(), *facts))
+    index_id = int(rows[0][0])  # type: ignore[arg-type]
+    yield Statement(TABLES.format(id=index_id, dimension=space.dimension))
+    if source.mapped:
+        names = mapped_names(source)
+        columns = ", ".join(
+            f"{name} NOT NULL COLLATE {collation}"
+            for name, collation in zip(names, source.collations, strict=True)
+        )
+        yield Statement(KEY_TABLE.format(id=index_id, columns=columns, names=", ".join(names)))
+    statements = triggers(index_id, source)
+    for statement in statements.values():
+        yield Statement(statement)
+    stored = yield Statement(CATALOG_TRIGGERS, (index_id, json.dumps(list(statements))))
+    return Index(index_id, name, source, *facts, json.loads(str(stored[0][0])))
+
+
+def drop(index: Index) -> Plan[None]:
+    """Remove everything of an index; the application's table stays as it is."""
+    try:
+        # The plain table first: with a cursor open elsewhere on this connection its DROP
+        # fails cleanly, while a vec0 table's fails half done and is lost.
+        yield Statement(f"DROP TABLE IF EXISTS main.{index.chunk_table}")
+    except StatementError as error:
+        raise SchemaError(
+            f"index {index.name} cannot be dropped while this connection reads from a table"
+            f" ({error}); finish those statements, and write: SELECT sqlembed_drop('{index.name}')"
+        ) from error
+    for trigger in index.triggers:
+        yield Statement(f"DROP TRIGGER IF EXISTS main.{trigger}")
+    yield Statement(f"DROP TABLE IF EXISTS main.{index.code_table}")
+    yield Statement(f"DROP TABLE IF EXISTS main.{index.key_table}")
+    yield Statement("DELETE FROM main.sqlembed_queue WHERE index_id = ?", (index.index_id,))
+    yield Statement("DELETE FROM main.sqlembed_catalog WHERE index_id = ?", (index.index_id,))
+
+
+def forget(index: Index, key: int) -> Plan[bool]:
+    """Remove what is stored of a row; False if nothing was."""
+    rows = yield Statement(f"SELECT chunk FROM main.{index.chunk_table} WHERE key = ?", (key,))
+    if rows:
+        yield Statement(f"DELETE FROM main.{index.chunk_table} WHERE key = ?", (key,))
+        yield Many(f"DELETE FROM main.{index.code_table} WHERE rowid = ?", rows)
+    return bool(rows)
+
+
+def add(index: Index, chunks: list[Row]) -> Plan[None]:
+    """Store chunks: (key, ordinal, start, stop, digest, vector)."""
+    if not chunks:
+        return
+    rows = yield Statement(f"SELECT coalesce(max(chunk), 0) FROM main.{index.chunk_table}")
+    first = int(rows[0][0]) + 1  # type: ignore[arg-type]
+    blobs = b"".join(chunk[5] for chunk in chunks)  # type: ignore[misc]
+    codes = vectors.code(np.frombuffer(blobs, dtype="<f4").reshape(-1, index.dimension))
+    numbered: list[Row] = [(first + n, *chunk) for n, chunk in enumerate(chunks)]
+    coded: list[Row] = [(first + n, code.tobytes()) for n, code in enumerate(codes)]
+    yield Many(f"INSERT INTO main.{index.chunk_table} VALUES (?, ?, ?, ?, ?, ?, ?)", numbered)
+    yield Many(f"INSERT INTO main.{index.code_table}(rowid, code) VALUES (?, vec_int8(?))", coded)

@@ -1,0 +1,56 @@
+"""Where things live and how much of the machine we take: the only readers of the environment."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+import psutil
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+"""The embedder used where no model is named."""
+
+MEMORY_ONLY = ":memory:"
+"""A cache path that keeps nothing on disk."""
+
+CACHE_BYTES = 1 << 30
+"""Bound of the cache file, in bytes."""
+
+FRONT_BYTES = 64 << 20
+"""Bound of the in-process layer in front of the cache file, in bytes."""
+
+
+def data_directory() -> Path:
+    """Where weights and the user's own manifests are kept (``SQLEMBED_DATA`` moves it)."""
+    moved = os.environ.get("SQLEMBED_DATA")
+    return Path(moved) if moved else platformdirs.user_data_path("sqlembed", appauthor=False)
+
+
+def cache_path() -> str:
+    """The cache's database file (``SQLEMBED_CACHE`` moves it; ``:memory:`` keeps none)."""
+    moved = os.environ.get("SQLEMBED_CACHE")
+    directory = platformdirs.user_cache_path("sqlembed", appauthor=False)
+    return moved or str(directory / "cache.db")
+
+
+def cache_bytes() -> int:
+    """How large the cache file may grow, in bytes (``SQLEMBED_CACHE_BYTES``)."""
+    return int(os.environ.get("SQLEMBED_CACHE_BYTES", CACHE_BYTES))
+
+
+def default_model() -> str:
+    """The embedder used where no model is named (``SQLEMBED_MODEL``)."""
+    return os.environ.get("SQLEMBED_MODEL", DEFAULT_MODEL)
+
+
+def threads() -> int:
+    """How many threads compute: the cores we may use, never more (``SQLEMBED_THREADS`` lowers it).
+
+    llama.cpp's threads spin at barriers: one thread more than cores and
+    throughput falls by two orders of magnitude.
+    """
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        allowed = os.cpu_count() or 1
+    cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
+    return max(1, min(cores, int(os.environ.get("SQLEMBED_THREADS", cores))))

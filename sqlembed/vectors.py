@@ -1,0 +1,54 @@
+"""A vector as SQL sees it: a BLOB of little-endian float32, four bytes a dimension."""
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlembed.errors import VectorError
+
+FLOAT_BYTES = 4
+
+
+def from_blob(blob: bytes, what: str, dimension: int | None = None) -> npt.NDArray[np.float32]:
+    """Read a vector.
+
+    :param what: what the BLOB is, for messages (``knn()'s query``)
+    :param dimension: the width it must have; None takes any
+    :returns: float32 of shape (dimension,)
+    :raises VectorError: not floats, another width, NaN or infinity, or only zeros
+    """
+    if not blob or len(blob) % FLOAT_BYTES:
+        raise VectorError(
+            f"{what} is a BLOB of {len(blob)} bytes, and a vector has {FLOAT_BYTES} bytes"
+            " a dimension (little-endian float32), as embed() gives it"
+        )
+    vector = np.frombuffer(blob, dtype="<f4")
+    if dimension is not None and len(vector) != dimension:
+        raise VectorError(f"{what} has {len(vector)} dimensions, expected {dimension}")
+    if not np.isfinite(vector).all():
+        raise VectorError(f"{what} holds NaN or infinity; embed() never gives these")
+    if not vector.any():
+        raise VectorError(f"{what} holds only zeros, which is near to nothing")
+    return vector
+
+
+def to_blob(vector: npt.NDArray[np.float32]) -> bytes:
+    """Write a vector."""
+    return np.ascontiguousarray(vector, dtype="<f4").tobytes()
+
+
+def unit(vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """*vector*, not zero, at unit length."""
+    scaled: npt.NDArray[np.float32] = (vector / np.linalg.norm(vector)).astype(np.float32)
+    return scaled
+
+
+CODE_SPREAD = 5.0
+"""Codes span this many times the root mean square component of a unit vector;
+what lies beyond is clipped. The codes only choose candidates."""
+
+
+def code(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
+    """A byte a dimension for each row of unit *vectors*, for the coarse search."""
+    scale = 127 * np.sqrt(vectors.shape[-1]) / CODE_SPREAD
+    codes: npt.NDArray[np.int8] = np.clip(np.rint(vectors * scale), -127, 127).astype(np.int8)
+    return codes
