@@ -67,7 +67,8 @@ def probes(manifest: Manifest, source: Path) -> list[str]:
         manifest, source, [manifest.prompts.get(r, "") + t for r, t in texts]
     )
     return [
-        f"[[probe]]\nrole = {quoted(role)}\ntext = {quoted(text)}\nvector = {quoted(packed(vector))}"
+        f"[[probe]]\nrole = {quoted(role)}\ntext = {quoted(text)}\n"
+        f"vector = {quoted(packed(vector))}"
         for (role, text), vector in zip(texts, vectors, strict=True)
     ]
 

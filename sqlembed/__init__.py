@@ -10,7 +10,19 @@ The package in the order of the data. A text that SQL hands over meets:
 ``cli``         the ``sqlembed`` command
 """
 
-from sqlembed.doors.apsw_door import connect, register
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlembed.doors.apsw_door import connect, register
 
 __version__ = "0.1.0"
 __all__ = ["connect", "register"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when first used: llama.cpp takes a quarter of a second, `sqlembed --help` none of it.
+    if name in __all__:
+        from sqlembed.doors import apsw_door
+
+        return getattr(apsw_door, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -72,7 +72,7 @@ class Transaction:
         if self._db.in_transaction:
             try:
                 self._db.execute(f"SAVEPOINT {SAVEPOINT}")
-            except apsw.SQLError:  # cannot open savepoint - SQL statements in progress
+            except apsw.BusyError:  # cannot open savepoint - SQL statements in progress
                 return
             self._commit = f"RELEASE {SAVEPOINT}"
             self._undo = f"ROLLBACK TO {SAVEPOINT}; RELEASE {SAVEPOINT}"

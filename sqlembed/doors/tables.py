@@ -2,6 +2,7 @@
 
 import json
 import weakref
+from collections.abc import Collection
 from typing import Any
 
 import apsw
@@ -121,11 +122,12 @@ class Cursor:
         function = self._table.table
         given = dict(zip(json.loads(taken or "[]"), values or (), strict=True))
         self._arguments = tuple(given.get(name) for name in function.parameters)
-        among = [given["only"]] if "only" in given else given.get("among")
+        among: Collection[SqlValue] | None = None
         if "only" in given:
             self._refuse_join(given["only"])
-        if among is not None:
-            among = [value for value in among if value is not None]
+            among = [given["only"]]
+        elif "among" in given:
+            among = given["among"] or ()  # APSW gives None for an empty set
         connection = self._table.connection()
         assert connection is not None
         plan = function.plan(self._table.engine, Restriction(among), *self._arguments)
@@ -139,8 +141,8 @@ class Cursor:
                 raise InputError(
                     f"this statement calls {name}() anew for each {column} of another table, which"
                     f" would make every one of them a nearest row; write {column} IN"
-                    f" (SELECT {column} FROM {name}(...)), or WITH k AS MATERIALIZED (SELECT * FROM {name}(...))"
-                    " and join k"
+                    f" (SELECT {column} FROM {name}(...)), or WITH k AS MATERIALIZED"
+                    f" (SELECT * FROM {name}(...)) and join k"
                 )
         self._table.asked[id(self)] = asked
 

@@ -90,7 +90,8 @@ def check_watched(index: Index) -> Plan[None]:
         raise SchemaError(
             f"index {index.name} no longer watches table {index.source.table}: the table was"
             " renamed, rebuilt or dropped, and changes may have been missed. Make the index again"
-            f" (vectors come from the cache): SELECT sqlembed_drop('{index.name}'), then sqlembed_index()"
+            f" (vectors come from the cache): SELECT sqlembed_drop('{index.name}'),"
+            " then sqlembed_index()"
         )
 
 

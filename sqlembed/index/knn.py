@@ -34,6 +34,10 @@ SELECT key FROM main.sqlembed_queue WHERE index_id = ? ORDER BY generation DESC 
 WAITING_AMONG = "SELECT key FROM main.sqlembed_queue WHERE index_id = ? AND key IN ({})"
 HIGHEST_CHUNK = "SELECT max(chunk) FROM main.{}"
 COUNT_CHUNKS = "SELECT count(*) FROM (SELECT key FROM main.{} ORDER BY key LIMIT {})"
+COUNT_STORED = """
+SELECT count(*) FROM (
+    SELECT key FROM main.{} EXCEPT SELECT key FROM main.sqlembed_queue WHERE index_id = ?
+)"""
 NOT_WAITING = "key NOT IN (SELECT key FROM main.sqlembed_queue WHERE index_id = {})"
 EXACT = """
 SELECT key, start, stop, vec_distance_l2(vector, ?1) AS distance
@@ -88,7 +92,9 @@ def nearest(
     :param among: ids that may be found; None for all. It applies before *k*.
     """
     yield from check_watched(index)
-    keys = None if among is None else (yield from _keys(index, among))
+    keys: list[int] | None = None
+    if among is not None:
+        keys = yield from _keys(index, [value for value in among if value is not None])
     fresh = yield from _fresh(engine, index, query, keys)
     wanted = k
     while True:
@@ -214,8 +220,8 @@ def _coverage(index: Index, fresh: Fresh) -> Plan[float]:
     missed = fresh.waiting - fresh.searched
     if missed <= 0:
         return 1.0
-    rows = yield Statement(f"SELECT count(DISTINCT key) FROM main.{index.chunk_table}")
-    return 1.0 - missed / max(int(str(rows[0][0])) + fresh.searched, fresh.waiting)
+    rows = yield Statement(COUNT_STORED.format(index.chunk_table), (index.index_id,))
+    return 1.0 - missed / (int(str(rows[0][0])) + fresh.waiting)
 
 
 def _best(hits: Iterable[Hit]) -> list[Hit]:

@@ -10,10 +10,9 @@ from sqlembed.errors import InputError, NotFoundError, SchemaError
 from sqlembed.plan import Plan, SqlValue, Statement, StatementError, quote
 
 TABLE = """
-SELECT name, type, sql FROM main.sqlite_schema
-WHERE type IN ('table', 'view') AND lower(name) = lower(?)"""
+SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND lower(name) = lower(?)"""
 TABLE_NAMES = """
-SELECT name FROM main.sqlite_schema WHERE type = 'table'
+SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'
 AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlembed\\_%' ESCAPE '\\'
 ORDER BY name"""
 COLUMNS = "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?, 'main')"
@@ -179,15 +178,11 @@ def _table_name(table: str) -> Plan[str]:
             f"the main database has no table {table!r}; its tables are {names}"
             " (a table of an attached database is indexed by a connection to that database)"
         )
-    name, kind, sql = (str(value) for value in rows[0])
-    if (
-        kind == "view"
-        or sql.upper().startswith("CREATE VIRTUAL")
-        or name.lower().startswith("sqlembed_")
-    ):
-        what = "a view" if kind == "view" else "not an ordinary table"
+    name, kind = (str(value) for value in rows[0])
+    if kind != "table" or name.lower().startswith("sqlembed_"):
         raise SchemaError(
-            f"{name} is {what}, which triggers cannot watch; index the table under it"
+            f"{name} is {'a view' if kind == 'view' else 'not an ordinary table'}, which triggers"
+            " cannot watch; index the table under it"
         )
     return name
 

@@ -14,6 +14,7 @@ Its Q4_0 blocks are GGML's, and are kept as they are.
 """
 
 import struct
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,8 @@ class _Cursor:
 
 
 def _read(cursor: _Cursor, path: Path) -> Checkpoint:
-    _, version, width, layers, heads, inner, vocabulary, positions, segments, epsilon, block = (
-        cursor.take("4sI7ifi")
+    _, version, width, layers, heads, inner, vocabulary, positions, _, epsilon, block = cursor.take(
+        "4sI7ifi"
     )
     if version != VERSION or block != BLOCK:
         raise ModelError(
@@ -135,7 +136,7 @@ def _pieces(cursor: _Cursor) -> Pieces:
     _, map_length = cursor.take("iI")
     cursor.skip(map_length)
     return Pieces(
-        texts=[text[a:b].decode() for a, b in zip(offsets[:-1], offsets[1:], strict=True)],
+        texts=[text[a:b].decode() for a, b in pairwise(offsets)],
         scores=[float(score) for score in scores],
         start=start,
         end=end,

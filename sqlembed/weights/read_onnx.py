@@ -43,7 +43,7 @@ def read(path: Path) -> Checkpoint:
     """
     try:
         import onnx
-        from google.protobuf.message import DecodeError
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ImportError as error:
         raise ModelError(
             f"reading {path.name} needs the onnx package: pip install 'sqlembed[onnx]'"
@@ -102,10 +102,12 @@ def _tensors(graph: Any, stored: dict[str, npt.NDArray[Any]]) -> dict[str, Float
 def _floats(stored: dict[str, npt.NDArray[Any]], name: str) -> Floats:
     """The weights that *name* stands for: (integer - zero point) * scale."""
     if not name.endswith(QUANTIZED):
-        return stored[name].astype(np.float32)
+        plain: Floats = stored[name].astype(np.float32)
+        return plain
     base = name.removesuffix(QUANTIZED)
     steps = stored[name].astype(np.int32) - stored[f"{base}_zero_point"].astype(np.int32)
-    return (steps * stored[f"{base}_scale"]).astype(np.float32)
+    floats: Floats = (steps * stored[f"{base}_scale"]).astype(np.float32)
+    return floats
 
 
 def _architecture(

@@ -1,0 +1,138 @@
+"""``sqlembed doctor``: what is installed and in use, and what is wrong."""
+
+import json
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import apsw
+import click
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from sqlembed import __version__, settings
+from sqlembed.doors.apsw_door import shared_engine
+from sqlembed.engine.engine import LocalEngine
+from sqlembed.engine.llama import kernels
+from sqlembed.errors import SqlembedError
+from sqlembed.weights import receipt
+
+PACKAGES = ("sqlite-vec", "llama-cpp-python", "tokenizers", "numpy")
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def verb(as_json: bool) -> None:
+    """The default model is loaded for this, its file hashed and its probes tried.
+
+    The exit code is 1 if something is wrong.
+    """
+    engine = shared_engine()
+    problems: list[str] = []
+    facts = {
+        **versions(),
+        **machine(),
+        **model(engine, problems),
+        **cache(engine, problems),
+        **data(problems),
+    }
+    engine.close()
+    if as_json:
+        click.echo(json.dumps({**facts, "problems": problems}))
+    else:
+        show(facts, problems)
+    if problems:
+        sys.exit(1)
+
+
+def versions() -> dict[str, str]:
+    """What is installed."""
+    return {
+        "sqlembed": __version__,
+        "python": sys.version.split()[0],
+        "sqlite": f"{apsw.sqlite_lib_version()} (apsw {apsw.apsw_version()})",
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def machine() -> dict[str, str]:
+    """What computes, and how much of it we use."""
+    built = kernels().partition(":")[2].split("|")
+    used = [
+        name.strip()
+        for name, _, value in (part.partition("=") for part in built)
+        if value.strip() == "1"
+    ]
+    cores = psutil.cpu_count(logical=False) or os.cpu_count()
+    return {
+        "kernels": " ".join(used),
+        "threads": f"{settings.threads()} on {cores} cores",
+    }
+
+
+def model(engine: LocalEngine, problems: list[str]) -> dict[str, str]:
+    """The default model: whether it is here, whole, and gives what its reference gives."""
+    name = settings.default_model()
+    facts = {"model": name}
+    try:
+        engine.load(name)
+        space = engine.space(name)
+        found = receipt.read_receipt(name)
+        facts["model"] = (
+            f"{name}, {space.dimension} dimensions, {found.file_type}, hash and probes right"
+        )
+        rerankers = [row for row in engine.models() if "rerank" in (row.used_for or "")]
+        for row in rerankers:
+            own = "a cross-encoder" if row.kind == "reranker" else "late interaction"
+            facts["rerank"] = f"{row.name}, {own}"
+    except SqlembedError as error:
+        problems.append(str(error))
+        facts["model"] = f"{name}, not usable"
+    return facts
+
+
+def cache(engine: LocalEngine, problems: list[str]) -> dict[str, str]:
+    """The cache file."""
+    path = engine.cache.path
+    entries = sum(row.entries for row in engine.cache.holdings())
+    if engine.cache.problem:
+        problems.append(
+            f"the cache cannot be used, so nothing is remembered: {engine.cache.problem};"
+            " set SQLEMBED_CACHE to a file that can be written"
+        )
+        return {"cache": f"{path}, not usable"}
+    size = Path(path).stat().st_size / 1e6 if Path(path).is_file() else 0
+    return {"cache": f"{path}, {entries:,} entries, {size:.1f} MB"}
+
+
+def data(problems: list[str]) -> dict[str, str]:
+    """The directory of weights."""
+    directory = settings.data_directory()
+    standing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not os.access(standing, os.W_OK):
+        problems.append(
+            f"{standing} cannot be written, so no model can be installed in {directory};"
+            " set SQLEMBED_DATA to a directory that can"
+        )
+    return {"data": str(directory)}
+
+
+def show(facts: dict[str, str], problems: list[str]) -> None:
+    """Print what was found, and last what is wrong."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in facts.items():
+            table.add_row(name, value)
+        console.print(table, markup=False)
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name}\t{value}")
+    for problem in problems:
+        click.echo(f"wrong: {problem}")
+    if not problems:
+        click.echo("nothing is wrong")
