@@ -7,6 +7,7 @@ Every figure it prints was measured in the same run.
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -14,7 +15,6 @@ from typing import TypeVar
 import apsw
 import datasets
 from rich.console import Console
-from rich.padding import Padding
 
 import sqlembed
 from sqlembed import settings
@@ -38,9 +38,7 @@ WITH found AS MATERIALIZED (
     FROM knn('sms', ?1, 20) GROUP BY text)
 SELECT rerank(?1, text) AS score, nearest, text FROM found ORDER BY score DESC LIMIT 3"""
 COUNTS = "SELECT total(hits), total(misses) FROM sqlembed_cache WHERE kind = 'embedding'"
-INSERT = (
-    "INSERT INTO sms(body) VALUES ('Pizza with all of us at 8 tonight, will you come and eat?')"
-)
+INSERT = "INSERT INTO sms(body) VALUES ('Pizza with all of us at 8 tonight, will you come?')"
 SAMPLE = "SELECT body FROM sms WHERE length(body) < 100 ORDER BY random() LIMIT ?"
 WAITING = "SELECT waiting FROM sqlembed_status"
 
@@ -54,6 +52,7 @@ RERANKED_QUESTIONS = (
 KNN_SAMPLE, RERANK_SAMPLE = 40, 10
 """How many questions are timed."""
 
+INDENT = "  "
 Result = TypeVar("Result")
 console = Console(highlight=False)
 
@@ -106,15 +105,18 @@ def ask(db: apsw.Connection, title: str, sql: str, question: str) -> None:
     """Ask and show the three best."""
     found = records(db, sql, (question,))
     console.print(f"\n[bold]{title}[/bold]")
-    console.print(Padding(aligned(list(found[0]), found), (0, 2)))
+    header, *lines = aligned(list(found[0]), found, console.width - len(INDENT))
+    console.print(f"{INDENT}[dim]{header}[/dim]")
+    for line in lines:
+        console.print(INDENT + line, markup=False)
 
 
 def insert(db: apsw.Connection) -> None:
     """Show that a row is found before its vector is stored."""
     db.execute(INSERT)
-    console.print(f"\n[bold]{INSERT}[/bold]")
     waiting = db.execute(WAITING).fetchall()[0][0]
-    console.print(f"  {waiting} row waits for its vector, and is found at once:")
+    say(f"\n[bold]{INSERT}[/bold]")
+    say(f"{INDENT}{waiting} row waits for its vector, and is found at once:")
     ask(db, f"knn('sms', '{EATING}')", KNN, EATING)
 
 
@@ -137,7 +139,7 @@ def figures(db: apsw.Connection, rows: int, seconds: float) -> None:
 
 def milliseconds(db: apsw.Connection, sql: str, questions: Sequence[str]) -> str:
     """The median time of a question."""
-    times = [timed(lambda q=question: records(db, sql, (q,)))[1] for question in questions]
+    times = [timed(partial(records, db, sql, (question,)))[1] for question in questions]
     return f"{median(times) * 1000:,.1f} ms (median of {len(times)})"
 
 

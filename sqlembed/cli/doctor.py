@@ -9,8 +9,6 @@ from pathlib import Path
 import apsw
 import click
 import psutil
-from rich.console import Console
-from rich.table import Table
 
 from sqlembed import __version__, settings
 from sqlembed.doors.apsw_door import shared_engine
@@ -121,17 +119,9 @@ def data(problems: list[str]) -> dict[str, str]:
 
 def show(facts: dict[str, str], problems: list[str]) -> None:
     """Print what was found, and last what is wrong."""
-    console = Console(highlight=False)
-    if console.is_terminal:
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
-        for name, value in facts.items():
-            table.add_row(name, value)
-        console.print(table, markup=False)
-    else:
-        for name, value in facts.items():
-            click.echo(f"{name}\t{value}")
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{name:<{width}}  {value}")
     for problem in problems:
         click.echo(f"wrong: {problem}")
     if not problems:

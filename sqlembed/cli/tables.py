@@ -1,38 +1,37 @@
 """Print rows: aligned columns on a terminal, lines with tabs elsewhere."""
 
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
+
+GAP = "  "
+NARROWEST = 16
+"""Columns of the terminal that the last column gets, however wide the others are."""
 
 
 def show(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
     """Print *columns* of *rows*, with their names first."""
-    console = Console(highlight=False)
-    if console.is_terminal:
-        console.print(aligned(columns, rows))
-        return
-    for line in ([*columns], *([cell(row[name]) for name in columns] for row in rows)):
-        click.echo("\t".join(line))
+    if sys.stdout.isatty():
+        lines = aligned(columns, rows, shutil.get_terminal_size().columns)
+    else:
+        lines = ["\t".join(columns)]
+        lines += ["\t".join(cell(row[name]) for name in columns) for row in rows]
+    for line in lines:
+        click.echo(line)
 
 
-def aligned(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> Table:
-    """The rows in columns; what is too wide is cut to the console's width."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        number = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(
-            name,
-            justify="right" if number else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            min_width=max(len(name), *(len(cell(row[name])) for row in rows)) if number else None,
-        )
-    for row in rows:
-        table.add_row(*(Text(cell(row[name])) for name in columns))
-    return table
+def aligned(columns: Sequence[str], rows: Sequence[Mapping[str, object]], width: int) -> list[str]:
+    """Lines of *width* at most, numbers to the right; the last column is cut to fit."""
+    lines = [[*columns], *([cell(row[name]) for name in columns] for row in rows)]
+    numeric = [all(isinstance(row[name], int | float) for row in rows) for name in columns]
+    wide = [max(cell_len(line[at]) for line in lines) for at in range(len(columns))]
+    room = width - sum(wide[:-1]) - len(GAP) * (len(columns) - 1)
+    wide[-1] = min(wide[-1], max(room, NARROWEST))
+    return [GAP.join(map(_fitted, line, wide, numeric)).rstrip() for line in lines]
 
 
 def cell(value: object) -> str:
@@ -40,3 +39,11 @@ def cell(value: object) -> str:
     if value is None:
         return ""
     return f"{value:.4f}" if isinstance(value, float) else " ".join(str(value).split())
+
+
+def _fitted(text: str, width: int, number: bool) -> str:
+    if cell_len(text) > width:
+        cut = Text(text)
+        cut.truncate(width, overflow="ellipsis")
+        return cut.plain
+    return " " * (width - cell_len(text)) + text if number else set_cell_size(text, width)
