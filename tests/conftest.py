@@ -128,8 +128,9 @@ def engine(fake_data: Path, tmp_path: Path) -> Iterator[LocalEngine]:
 class Sql:
     """Run SQL and get rows, or the error as a text: what a test compares."""
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: apsw.Connection, engine: LocalEngine | None = None) -> None:
         self.db = db
+        self.engine = engine
 
     def __call__(self, sql: str, *bindings: Any) -> Any:
         """All rows; a single column's values as a list."""
@@ -190,7 +191,7 @@ def real_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngin
 def real(real_engine: LocalEngine, tmp_path: Path) -> Iterator[Sql]:
     """SQL on a database file with real weights."""
     connection = sqlembed.connect(str(tmp_path / "real.db"), engine=real_engine)
-    yield Sql(connection)
+    yield Sql(connection, real_engine)
     connection.close(force=True)
 
 

@@ -182,8 +182,8 @@ class LocalEngine:
     def rerank(self, query: str, documents: Sequence[str], model: str | None) -> list[float]:
         """The score of each document for *query*, high is better.
 
-        A cross-encoder's own score, 0 to 1; with an embedder the mean of late
-        interaction and cosine, -1 to 1. Where no model is named, a cross-encoder
+        A cross-encoder's own score, 0 to 1; with an embedder late interaction and
+        cosine together, -1 to 1. Where no model is named, a cross-encoder
         that is installed and recommended is used, else the default embedder.
         """
         name = model or self._reranker()

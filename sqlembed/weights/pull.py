@@ -52,8 +52,11 @@ def pull(
     if file is not None and hub:
         raise OptionError("a file and the hub were both given; a model comes from one of them")
     report = progress or (lambda stage, done, total: None)
+    if file is None and (installed := _installed(name, file_type)):
+        return installed
     try:
         with _alone(name) as work:
+            # another process may have installed it while this one waited
             if file is None and (installed := _installed(name, file_type)):
                 return installed
             made = work / f"{name}.gguf"

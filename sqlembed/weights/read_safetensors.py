@@ -19,7 +19,10 @@ CROSS_ENCODER = "BertForSequenceClassification"
 POOLINGS: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
+    "mean": "mean",
+    "cls": "cls",
 }
+"""What sentence-transformers calls each pooling: in older files by a key, since 6 by a value."""
 ALLOWED_MODULES = {"Transformer", "Pooling", "Normalize"}
 
 
@@ -36,16 +39,7 @@ def read(directory: Path) -> Checkpoint:
     config = _json(directory / "config.json")
     labels = _labels(config, directory)
     checkpoint = Checkpoint(
-        architecture=Architecture(
-            layers=config["num_hidden_layers"],
-            heads=config["num_attention_heads"],
-            width=config["hidden_size"],
-            inner=config["intermediate_size"],
-            vocabulary=config["vocab_size"],
-            positions=config["max_position_embeddings"],
-            segments=config["type_vocab_size"],
-            epsilon=config["layer_norm_eps"],
-        ),
+        architecture=_architecture(config, directory),
         tensors=_tensors(directory / WEIGHTS),
         tokenizer=_tokenizer(directory),
         pooling="rank" if labels else _pooling(directory),
@@ -66,6 +60,24 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ModelFileError(f"{path} holds a {type(loaded).__name__}, expected an object")
     return loaded
+
+
+def _architecture(config: dict[str, Any], directory: Path) -> Architecture:
+    try:
+        return Architecture(
+            layers=config["num_hidden_layers"],
+            heads=config["num_attention_heads"],
+            width=config["hidden_size"],
+            inner=config["intermediate_size"],
+            vocabulary=config["vocab_size"],
+            positions=config["max_position_embeddings"],
+            segments=config["type_vocab_size"],
+            epsilon=config["layer_norm_eps"],
+        )
+    except KeyError as error:
+        raise ModelError(
+            f"{directory}/config.json lacks {error}, which every BERT's has"
+        ) from error
 
 
 def _labels(config: dict[str, Any], directory: Path) -> tuple[str, ...]:
@@ -118,7 +130,10 @@ def _pooling(directory: Path) -> Pooling:
     if not path.is_file():
         return "mean"
     config = _json(path)
+    if not config.get("include_prompt", True):
+        raise ModelError(f"{path} leaves the prompt out of the pooling, which is not supported")
     modes = [key for key, value in config.items() if key.startswith("pooling_mode_") and value]
+    modes = [config["pooling_mode"]] if "pooling_mode" in config else modes
     if len(modes) != 1 or modes[0] not in POOLINGS:
         raise ModelError(
             f"{path} asks for {' and '.join(modes) or 'no pooling'}; supported is one of"
