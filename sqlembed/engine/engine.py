@@ -10,6 +10,7 @@ from sqlembed import settings
 from sqlembed.engine.cache import Cache, Kind
 from sqlembed.engine.chunk import Chunk
 from sqlembed.engine.front import Front
+from sqlembed.engine.late import Tokens
 from sqlembed.engine.late import score as late_score
 from sqlembed.engine.model import Model
 from sqlembed.engine.pooling import Vectors
@@ -59,7 +60,7 @@ class Engine(Protocol):
     def space(self, model: str | None = None) -> Space:
         """The embedding space of *model*; needs its receipt, not its weights."""
 
-    def front(self, model: str | None, role: Role) -> Front:
+    def front(self, model: str | None, role: Role) -> Front[bytes]:
         """The dictionary of vectors, as BLOBs, of *model* and *role*."""
 
     def embed(self, texts: Sequence[str], model: str | None, role: Role) -> list[bytes]:
@@ -107,8 +108,9 @@ class LocalEngine:
         self._manifests: dict[str, Manifest] = {}
         self._spaces: dict[str, Space] = {}
         self._models: dict[str, Model] = {}
-        self._fronts: dict[tuple[str | None, Role], Front] = {}
-        self._scores = Front()
+        self._fronts: dict[tuple[str | None, Role], Front[bytes]] = {}
+        self._scores: Front[bytes] = Front()
+        self._tokens: Front[Tokens] = Front(size=lambda tokens: tokens.nbytes)
         self._origins: dict[int, Space] = {}
         self._asked: dict[tuple[str, str], list[int]] = {}
 
@@ -121,11 +123,11 @@ class LocalEngine:
             self._spaces[name] = known
         return known
 
-    def front(self, model: str | None, role: Role) -> Front:
+    def front(self, model: str | None, role: Role) -> Front[bytes]:
         """The dictionary of vectors, as BLOBs, of *model* and *role*."""
         found = self._fronts.get((model, role))
         if found is None:
-            front = Front()
+            front: Front[bytes] = Front()
             with self._lock:
                 found = self._fronts.setdefault((model or self._default, role), front)
                 self._fronts[(model, role)] = found
@@ -273,6 +275,7 @@ class LocalEngine:
             self._manifest(model)
         for front in (*self._fronts.values(), self._scores):
             front.clear()
+        self._tokens.clear()
         return self.cache.clear(model)
 
     def close(self) -> None:
@@ -319,8 +322,21 @@ class LocalEngine:
         model = self._model(name)
         if model.manifest.kind == "reranker":
             return model.score(query, documents)
-        asked = model.tokens([query], "query")[0]
-        return [late_score(asked, tokens) for tokens in model.tokens(documents, "document")]
+        asked = self._token_vectors(model, [query], "query")[0]
+        found = self._token_vectors(model, documents, "document")
+        return [late_score(asked, tokens) for tokens in found]
+
+    def _token_vectors(self, model: Model, texts: Sequence[str], role: Role) -> list[Tokens]:
+        prefix = f"{self.space(model.manifest.name).fingerprint} {role} "
+        found: dict[str, Tokens] = {}
+        for text in texts:
+            if (known := self._tokens.get(prefix + text)) is not None:
+                found[text] = known
+        missing = [text for text in dict.fromkeys(texts) if text not in found]
+        for text, tokens in zip(missing, model.tokens(missing, role), strict=True):
+            found[text] = tokens
+            self._tokens.put(prefix + text, tokens)
+        return [found[text] for text in texts]
 
     def _recall_scores(self, space: Space, keys: dict[bytes, str]) -> dict[bytes, bytes]:
         scores = {key: blob for key in keys if (blob := self._scores.get(key.hex())) is not None}

@@ -1,12 +1,17 @@
 """The in-process layer in front of the cache: one dictionary look-up a text."""
 
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
 from sqlembed import settings
+
+Value = TypeVar("Value")
 
 ENTRY_OVERHEAD = 200
 """Bytes that a dictionary entry, its string and its bytes object cost besides their content."""
 
 
-class Front:
+class Front(Generic[Value]):
     """Remember values by text, within a bound in bytes, forgetting the least recently used.
 
     Two generations take the place of a linked list: a hit costs one look-up and
@@ -14,14 +19,18 @@ class Front:
     the old one, and what nobody asked for since is dropped.
     """
 
-    def __init__(self, most_bytes: int = settings.FRONT_BYTES) -> None:
-        self._young: dict[str, bytes] = {}
-        self._old: dict[str, bytes] = {}
+    def __init__(
+        self, most_bytes: int = settings.FRONT_BYTES, size: Callable[[Any], int] = len
+    ) -> None:
+        """Hold at most *most_bytes*, where *size* tells the bytes of a value."""
+        self._young: dict[str, Value] = {}
+        self._old: dict[str, Value] = {}
+        self._size = size
         self._young_bytes = 0
         self._generation_bytes = most_bytes // 2
         self.hits = 0
 
-    def get(self, text: str) -> bytes | None:
+    def get(self, text: str) -> Value | None:
         """The value remembered for *text*, or None."""
         value = self._young.get(text)
         if value is None:
@@ -32,10 +41,10 @@ class Front:
         self.hits += 1
         return value
 
-    def put(self, text: str, value: bytes) -> None:
+    def put(self, text: str, value: Value) -> None:
         """Remember *value* for *text*."""
         self._young[text] = value
-        self._young_bytes += len(text) + len(value) + ENTRY_OVERHEAD
+        self._young_bytes += len(text) + self._size(value) + ENTRY_OVERHEAD
         if self._young_bytes > self._generation_bytes:
             self._old, self._young, self._young_bytes = self._young, {}, 0
 

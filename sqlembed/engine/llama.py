@@ -111,6 +111,8 @@ class Context:
         # packing costs more than it saves.
         parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         parameters.kv_unified = True
+        if most_tokens < 2 * MOST_TEXTS:  # llama.cpp asserts room for every text's outputs
+            raise ModelError(f"a context needs room for {2 * MOST_TEXTS} tokens, not {most_tokens}")
         _said.clear()
         self._context = llama_cpp.llama_init_from_model(weights._model, parameters)
         if not self._context:

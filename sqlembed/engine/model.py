@@ -63,6 +63,8 @@ class Model:
         """Each text's token vectors for late interaction; a long text chunk by chunk."""
         parts = self.chunk(texts, role)
         flat = [part.text for chunks in parts for part in chunks]
+        if not texts:
+            return []
         encoded = iter(
             self._run(self._tokens(flat, role), lambda rows: (unit(rows), unit(self._pool(rows))))
         )

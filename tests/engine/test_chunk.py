@@ -32,8 +32,8 @@ def test_a_text_that_fits_is_one_chunk() -> None:
 
 def test_a_paragraph_or_sentence_ends_a_chunk_where_it_can() -> None:
     text = "One two three four. Five six seven eight. Nine ten.\n\nEleven twelve thirteen."
-    assert [part.text for part in chunk(text, 9, words)][0] == "One two three four. "
-    assert [part.text for part in chunk(text, 13, words)][0] == text.split("Eleven")[0]
+    assert chunk(text, 9, words)[0].text == "One two three four. "
+    assert chunk(text, 13, words)[0].text == text.split("Eleven")[0]
 
 
 def test_a_megabyte_without_a_space_is_cut() -> None:

@@ -87,7 +87,9 @@ def quantize(source: Path, target: Path) -> None:
         data = tensor.data
         if tensor.tensor_type == gguf.GGMLQuantizationType.F16:
             kind = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(tensor.name, gguf.quantize(data.astype(np.float32), kind), raw_dtype=kind)
+            writer.add_tensor(
+                tensor.name, gguf.quantize(data.astype(np.float32), kind), raw_dtype=kind
+            )
         else:
             writer.add_tensor(tensor.name, data)
     writer.write_header_to_file()
