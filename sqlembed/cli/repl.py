@@ -11,6 +11,8 @@ from sqlembed.plan import SqlValue
 
 SHOWN = 4
 """Numbers of a vector that are shown."""
+STEPS = 50_000
+"""Steps of SQLite's machine between two looks for Ctrl-C, some milliseconds."""
 LARGEST = 1000.0
 """A BLOB of larger numbers is no vector."""
 
@@ -21,6 +23,7 @@ class Repl(apsw.shell.Shell):
     def __init__(self, connection: apsw.Connection) -> None:
         """Use *connection*, standard input and standard output."""
         super().__init__(db=connection)
+        _hear_interrupts(connection)
         self.prompt = "sql> "
         self.moreprompt = "...> "
         self.failed = False
@@ -43,6 +46,7 @@ class Repl(apsw.shell.Shell):
     def command_open(self, cmd: list[str]) -> None:
         super().command_open(cmd)
         register(self.db)
+        _hear_interrupts(self.db)
 
     # `.help` shows the docstrings.
     command_open.__doc__ = apsw.shell.Shell.command_open.__doc__
@@ -56,6 +60,12 @@ class Repl(apsw.shell.Shell):
 
     def _fmt_text_col(self, v: SqlValue) -> str:
         return brief(v) if isinstance(v, bytes) else str(super()._fmt_text_col(v))
+
+
+def _hear_interrupts(connection: apsw.Connection) -> None:
+    # Python raises KeyboardInterrupt only where Python runs: without this a long statement
+    # went on after Ctrl-C.
+    connection.set_progress_handler(lambda: False, STEPS)
 
 
 def brief(blob: bytes) -> str:

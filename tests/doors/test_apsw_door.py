@@ -1,0 +1,92 @@
+"""The APSW door: connect, register, connections that end, threads, and who owns what."""
+
+import gc
+import threading
+import weakref
+from pathlib import Path
+
+import apsw
+import pytest
+from conftest import FakeModel, Sql
+
+import sqlembed
+from sqlembed.engine.engine import LocalEngine
+from sqlembed.functions import ALL
+
+
+def test_register_adds_everything_to_a_connection_of_yours(engine: LocalEngine) -> None:
+    mine = apsw.Connection(":memory:")
+    sqlembed.register(mine, engine=engine)
+    sql = Sql(mine)
+    names = set(sql("SELECT name FROM pragma_function_list UNION SELECT name FROM pragma_module_list"))
+    assert {function.name for function in ALL} <= names
+    assert sql.one("SELECT vec_length(embed('x'))") == 64
+    sqlembed.register(mine, engine=engine)
+    assert sql.one("SELECT vec_length(embed('x'))") == 64
+
+
+def test_loading_extensions_is_off_afterwards(sql: Sql) -> None:
+    assert "not authorized" in sql.error("SELECT load_extension('nothing')")
+
+
+def test_connections_share_the_engine_of_the_process(fake_data: Path) -> None:
+    for _ in range(3):
+        connection = sqlembed.connect(":memory:")
+        connection.execute("SELECT embed('x')").fetchall()
+        connection.close()
+    assert FakeModel.texts == ["x"]
+
+
+def test_a_forgotten_connection_is_freed(engine: LocalEngine) -> None:
+    connection = sqlembed.connect(":memory:", engine=engine)
+    Sql(connection)("SELECT * FROM sqlembed_status")
+    gone = weakref.ref(connection)
+    del connection
+    gc.collect()
+    assert gone() is None
+
+
+def test_threads_with_connections_of_their_own(fake_data: Path, tmp_path: Path) -> None:
+    path = str(tmp_path / "threads.db")
+    first = Sql(sqlembed.connect(path))
+    first("PRAGMA journal_mode = WAL")
+    first("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
+    first("SELECT sqlembed_index('t', 'body')")
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            sql = Sql(sqlembed.connect(path))
+            for n in range(20):
+                sql("INSERT INTO t(body) VALUES (?)", f"thread {number} row {n}")
+                assert sql("SELECT distance < 1e-6 FROM knn('t', ?, 1)", f"thread {number} row {n}") == [1]
+                if n % 5 == 0:
+                    sql("SELECT sqlembed_flush()")
+            sql.db.close()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    first("SELECT sqlembed_flush()")
+    assert first("SELECT indexed, waiting FROM sqlembed_status") == [(80, 0)]
+    first.db.close()
+
+
+def test_an_error_names_the_class_a_program_can_catch(sql: Sql) -> None:
+    from sqlembed.errors import InputError, SqlembedError
+
+    with pytest.raises(InputError) as caught:
+        sql("SELECT embed(5)")
+    assert isinstance(caught.value, SqlembedError)
+
+
+def test_opening_what_is_not_a_database_is_an_error(tmp_path: Path, engine: LocalEngine) -> None:
+    path = tmp_path / "text.db"
+    path.write_text("this is not a database, it is a text " * 50)
+    with pytest.raises(apsw.NotADBError):
+        sqlembed.connect(str(path), engine=engine)

@@ -1,0 +1,66 @@
+"""Who imports whom: the layers of ARCHITECTURE.md, checked on every file."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "sqlembed"
+FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+FORBIDDEN = {
+    "errors.py": ["sqlembed"],
+    "plan.py": ["sqlembed", "apsw"],
+    "vectors.py": ["sqlembed.engine", "sqlembed.index", "apsw"],
+    "weights": ["sqlembed.engine", "sqlembed.index", "sqlembed.functions", "sqlembed.doors", "apsw"],
+    "engine": ["sqlembed.index", "sqlembed.functions", "sqlembed.doors", "sqlembed.plan"],
+    "index": ["sqlembed.functions", "sqlembed.doors", "sqlembed.engine.model", "sqlembed.engine.llama"],
+    "functions": ["sqlembed.doors", "sqlembed.engine.model", "sqlembed.engine.llama", "sqlembed.weights.pull"],
+    "doors": ["sqlembed.engine.model", "sqlembed.engine.llama", "sqlembed.weights", "sqlembed.cli"],
+}  # fmt: skip
+ONLY = {
+    "llama_cpp": ["engine/llama.py"],
+    "sqlite_vec": ["doors/apsw_door.py", "cli/doctor.py"],
+    "tokenizers": ["engine/tokenize.py", "weights", "cli/doctor.py"],
+    "huggingface_hub": ["weights/hub.py"],
+    "apsw": ["doors", "cli", "engine/cache.py", "__init__.py"],
+    "rich": ["cli"],
+    "click": ["cli"],
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The full names of what a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def within(name: str, layer: str) -> bool:
+    return name == layer or name.startswith((layer + ".", layer + "/"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_imports_only_what_its_layer_may(path: Path) -> None:
+    place = path.relative_to(PACKAGE).as_posix()
+    names = imported(path)
+    for layer, forbidden in FORBIDDEN.items():
+        if within(place, layer):
+            for name in names:
+                assert not any(within(name, other) for other in forbidden), f"{place} imports {name}"
+    for library, places in ONLY.items():
+        if not any(within(place, allowed) for allowed in places):
+            assert not any(within(name, library) for name in names), f"{place} imports {library}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_says_what_it_is_for_and_can_be_read_in_one_sitting(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    first = ast.get_docstring(ast.parse(text))
+    assert first and first.splitlines()[0].endswith((".", "``"))
+    assert len(text.splitlines()) <= 400
