@@ -14,11 +14,11 @@ import pytest
 import sqlembed
 import sqlembed.errors
 from sqlembed.doors import apsw_door
-from sqlembed.engine import engine as engine_module
+from sqlembed.engine import library as library_module
 from sqlembed.engine.cache import Cache
 from sqlembed.engine.chunk import Chunk, chunk
-from sqlembed.engine.engine import LocalEngine
 from sqlembed.engine.late import Tokens
+from sqlembed.engine.local import LocalEngine
 from sqlembed.weights import receipt
 from sqlembed.weights.manifest import Manifest
 
@@ -106,7 +106,7 @@ def fake_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setenv("SQLEMBED_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("SQLEMBED_CACHE", str(tmp_path / "cache" / "cache.db"))
     monkeypatch.setenv("SQLEMBED_MODEL", "fake")
-    monkeypatch.setattr(engine_module, "Model", FakeModel)
+    monkeypatch.setattr(library_module, "Model", FakeModel)
     monkeypatch.setattr(apsw_door, "_engine", None)
     FakeModel.texts.clear()
     for name, kind, dimension, query in FAKES:

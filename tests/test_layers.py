@@ -52,7 +52,9 @@ def test_a_file_imports_only_what_its_layer_may(path: Path) -> None:
     for layer, forbidden in FORBIDDEN.items():
         if within(place, layer):
             for name in names:
-                assert not any(within(name, other) for other in forbidden), f"{place} imports {name}"
+                assert not any(within(name, other) for other in forbidden), (
+                    f"{place} imports {name}"
+                )
     for library, places in ONLY.items():
         if not any(within(place, allowed) for allowed in places):
             assert not any(within(name, library) for name in names), f"{place} imports {library}"

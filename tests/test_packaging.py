@@ -25,7 +25,9 @@ assert "all-MiniLM-L6-v2" in manifest.available()
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--wheel-dir", str(directory), str(ROOT)], check=True, capture_output=True)
+    subprocess.run(
+        [*command, "--wheel-dir", str(directory), str(ROOT)], check=True, capture_output=True
+    )
     (built,) = directory.glob("*.whl")
     return built
 

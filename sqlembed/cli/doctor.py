@@ -12,8 +12,8 @@ import psutil
 
 from sqlembed import __version__, settings
 from sqlembed.doors.apsw_door import shared_engine
-from sqlembed.engine.engine import LocalEngine
 from sqlembed.engine.llama import kernels
+from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import SqlembedError
 from sqlembed.weights import receipt
 

@@ -51,6 +51,10 @@ class Repl(apsw.shell.Shell):
     # `.help` shows the docstrings.
     command_open.__doc__ = apsw.shell.Shell.command_open.__doc__
 
+    def command_quit(self, cmd: list[str]) -> None:
+        """Quit ?CODE?: Exit this program with optional exit code"""
+        self.command_exit(cmd)
+
     def output_box(self, column_names: Sequence[str], rows: Sequence[object]) -> None:
         self.box_options.setdefault("binary", brief)
         super().output_box(column_names, rows)

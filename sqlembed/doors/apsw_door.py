@@ -11,7 +11,8 @@ import sqlite_vec
 
 from sqlembed.doors.plans import run
 from sqlembed.doors.tables import Module
-from sqlembed.engine.engine import Engine, LocalEngine
+from sqlembed.engine.interface import Engine
+from sqlembed.engine.local import LocalEngine
 from sqlembed.functions import ALL
 from sqlembed.functions.registry import Aggregate, Function, Procedure, Scalar, Table
 from sqlembed.index.immediate import watch

@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 
 from sqlembed.doors.plans import run
-from sqlembed.engine.engine import Engine
+from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError
 from sqlembed.functions.registry import Restriction, Table
 from sqlembed.plan import Row, SqlValue

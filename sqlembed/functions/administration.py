@@ -1,6 +1,6 @@
 """SQL: make, fill and drop indexes. ``sqlembed_index``, ``sqlembed_flush``, ``sqlembed_drop``."""
 
-from sqlembed.engine.engine import Engine
+from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, SchemaError
 from sqlembed.functions.registry import Function, Procedure, described, text_argument
 from sqlembed.index import (

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from sqlembed import vectors
-from sqlembed.engine.engine import Engine
+from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, VectorError
 from sqlembed.functions.registry import (
     Aggregate,

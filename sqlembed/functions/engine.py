@@ -1,6 +1,6 @@
 """SQL: steer the engine. ``sqlembed_load``, ``sqlembed_unload``, ``sqlembed_cache_clear``."""
 
-from sqlembed.engine.engine import Engine
+from sqlembed.engine.interface import Engine
 from sqlembed.functions.registry import Function, Scalar, name_argument, text_argument
 from sqlembed.plan import SqlValue
 

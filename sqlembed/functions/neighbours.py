@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from sqlembed import vectors
-from sqlembed.engine.engine import Engine
+from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, SpaceError
 from sqlembed.functions.registry import Function, Restriction, Table, described, text_argument
 from sqlembed.index import catalog

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sqlembed import vectors
-from sqlembed.engine.engine import Engine
+from sqlembed.engine.interface import Engine
 from sqlembed.functions.registry import Function, Scalar, name_argument, text_argument
 from sqlembed.plan import SqlValue
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlembed.engine.engine import CacheState, Engine, ModelState
+from sqlembed.engine.interface import CacheState, Engine, ModelState
 from sqlembed.errors import SchemaError
 from sqlembed.functions.registry import Function, Restriction, Table, rows_of
 from sqlembed.index import catalog

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlembed.engine.engine import Engine
+from sqlembed.engine.interface import Engine
 from sqlembed.errors import SpaceError
 from sqlembed.index import catalog, store
 from sqlembed.index import source as sources

@@ -5,7 +5,7 @@ without sqlembed see nothing of this. The model runs while the write lock is hel
 what the mode means. If it cannot run, the row waits as in deferred mode.
 """
 
-from sqlembed.engine.engine import Engine
+from sqlembed.engine.interface import Engine
 from sqlembed.errors import SqlembedError
 from sqlembed.index import catalog, flush
 from sqlembed.plan import Plan, Statement

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sqlembed import vectors
-from sqlembed.engine.engine import Engine
+from sqlembed.engine.interface import Engine
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index, check_watched
 from sqlembed.index.flush import check_space, embed_rows

@@ -10,7 +10,7 @@ import pytest
 from conftest import FakeModel, Sql
 
 import sqlembed
-from sqlembed.engine.engine import LocalEngine
+from sqlembed.engine.local import LocalEngine
 from sqlembed.functions import ALL
 
 
@@ -18,7 +18,9 @@ def test_register_adds_everything_to_a_connection_of_yours(engine: LocalEngine) 
     mine = apsw.Connection(":memory:")
     sqlembed.register(mine, engine=engine)
     sql = Sql(mine)
-    names = set(sql("SELECT name FROM pragma_function_list UNION SELECT name FROM pragma_module_list"))
+    names = set(
+        sql("SELECT name FROM pragma_function_list UNION SELECT name FROM pragma_module_list")
+    )
     assert {function.name for function in ALL} <= names
     assert sql.one("SELECT vec_length(embed('x'))") == 64
     sqlembed.register(mine, engine=engine)
@@ -59,7 +61,9 @@ def test_threads_with_connections_of_their_own(fake_data: Path, tmp_path: Path) 
             sql = Sql(sqlembed.connect(path))
             for n in range(20):
                 sql("INSERT INTO t(body) VALUES (?)", f"thread {number} row {n}")
-                assert sql("SELECT distance < 1e-6 FROM knn('t', ?, 1)", f"thread {number} row {n}") == [1]
+                assert sql(
+                    "SELECT distance < 1e-6 FROM knn('t', ?, 1)", f"thread {number} row {n}"
+                ) == [1]
                 if n % 5 == 0:
                     sql("SELECT sqlembed_flush()")
             sql.db.close()

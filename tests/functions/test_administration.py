@@ -7,7 +7,7 @@ import pytest
 from conftest import FAILING, FakeModel, Sql
 
 import sqlembed
-from sqlembed.engine.engine import LocalEngine
+from sqlembed.engine.local import LocalEngine
 
 
 def objects(sql: Sql) -> list[str]:

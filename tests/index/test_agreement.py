@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 import sqlembed
 from sqlembed.engine.cache import Cache
-from sqlembed.engine.engine import LocalEngine
+from sqlembed.engine.local import LocalEngine
 from sqlembed.index import knn
 
 WORDS = ["sun", "moon", "sea", "salt", "bread", "wine"]

@@ -6,7 +6,7 @@ import pytest
 from conftest import FAILING, FakeModel, Sql
 
 import sqlembed
-from sqlembed.engine.engine import LocalEngine
+from sqlembed.engine.local import LocalEngine
 
 
 @pytest.fixture

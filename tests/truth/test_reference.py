@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 import pytest
 
-from sqlembed.engine.engine import LocalEngine
+from sqlembed.engine.local import LocalEngine
 from sqlembed.engine.model import Model
 from sqlembed.errors import TextTooLongError
 from sqlembed.weights import manifest, receipt
@@ -28,8 +28,8 @@ BATCH_COSINE = 0.99999
 
 
 def embed(engine: LocalEngine, texts: list[str]) -> np.ndarray:
-    model = engine._embedder(NAME)
-    return model.embed(texts, "document")
+    with engine.library.use(NAME) as model:
+        return model.embed(texts, "document")
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -37,8 +37,8 @@ def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def test_token_ids_are_identical(real_engine: LocalEngine) -> None:
-    model = real_engine._embedder(NAME)
-    ids = [found.tolist() for found in model._tokens(TEXTS, "document")]
+    with real_engine.library.use(NAME) as model:
+        ids = [found.tolist() for found in model._tokens(TEXTS, "document")]
     for case, found in zip(CASES, ids, strict=True):
         assert found == case["ids"], case["text"]
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import Sql
 
 import sqlembed
-from sqlembed.engine.engine import LocalEngine
+from sqlembed.engine.local import LocalEngine
 
 pytestmark = pytest.mark.model
 
@@ -60,9 +60,18 @@ def test_the_multilingual_model_finds_across_languages(real: Sql) -> None:
     ):
         real("INSERT INTO t VALUES (?, ?)", n, body)
     real("""SELECT sqlembed_index('t', 'body', '{"model": "multilingual-e5-small"}')""")
-    for question, expected in (("When does the train leave?", 0), ("What is for dinner tonight?", 1), ("a sleeping cat", 2)):
+    for question, expected in (
+        ("When does the train leave?", 0),
+        ("What is for dinner tonight?", 1),
+        ("a sleeping cat", 2),
+    ):
         assert real.one("SELECT id FROM knn('t', ?, 1)", question) == expected
-    assert real.one("SELECT embed('x', 'multilingual-e5-small') = embed_query('x', 'multilingual-e5-small')") == 0
+    assert (
+        real.one(
+            "SELECT embed('x', 'multilingual-e5-small') = embed_query('x', 'multilingual-e5-small')"
+        )
+        == 0
+    )
 
 
 def test_a_cross_encoder_scores_pairs_and_is_not_chosen_unasked(real: Sql) -> None:
@@ -84,7 +93,17 @@ def test_several_models_at_once(real: Sql) -> None:
 
 
 def test_hostile_texts_embed_and_index(real: Sql) -> None:
-    texts = ["\x00", "a\x00b", "\ud7ff", "\U0010ffff" * 50, "\u202e reversed", "x" * 100_000, "😀" * 3000, " " * 5000, "\n" * 700]
+    texts = [
+        "\x00",
+        "a\x00b",
+        "\ud7ff",
+        "\U0010ffff" * 50,
+        "\u202e reversed",
+        "x" * 100_000,
+        "😀" * 3000,
+        " " * 5000,
+        "\n" * 700,
+    ]
     real("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
     for text in texts:
         real("INSERT INTO t(body) VALUES (?)", text)

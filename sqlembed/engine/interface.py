@@ -1,0 +1,84 @@
+"""What a door needs of an engine, whether it runs in this process or behind a socket."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from sqlembed.engine.cache import Cache
+from sqlembed.engine.chunk import Chunk
+from sqlembed.engine.front import Front
+from sqlembed.engine.space import Space
+from sqlembed.weights.manifest import Role
+
+
+class ModelState(NamedTuple):
+    """A row of ``sqlembed_models``."""
+
+    name: str
+    kind: str
+    dimension: int
+    context: int
+    installed: bool
+    loaded: bool
+    used_for: str | None
+    """What it does where no model is named: ``embed``, ``rerank`` or both."""
+    licence: str
+    summary: str
+
+
+class CacheState(NamedTuple):
+    """A row of ``sqlembed_cache``: what the file holds, and what this process asked of it."""
+
+    model: str
+    kind: str
+    entries: int
+    bytes: int
+    hits: int
+    misses: int
+
+
+class Engine(Protocol):
+    """What a door needs of an engine, in this process or behind a socket.
+
+    *model* is a model's exact name, or None for the default.
+    """
+
+    cache: Cache
+
+    def space(self, model: str | None = None) -> Space:
+        """The embedding space of *model*; needs its receipt, not its weights."""
+
+    def front(self, model: str | None, role: Role) -> Front[bytes]:
+        """The dictionary of vectors, as BLOBs, of *model* and *role*."""
+
+    def embed(self, texts: Sequence[str], model: str | None, role: Role) -> list[bytes]:
+        """The vector of each text: little-endian float32, unit length."""
+
+    def recall(self, texts: Sequence[str], model: str | None, role: Role) -> dict[str, bytes]:
+        """The vectors that are remembered; computes nothing."""
+
+    def origin(self, vector: bytes) -> Space | None:
+        """The space of a vector that this process was given lately; None if that is not known."""
+
+    def rerank(self, query: str, documents: Sequence[str], model: str | None) -> list[float]:
+        """The score of each document for *query*, high is better."""
+
+    def token_count(self, texts: Sequence[str], model: str | None) -> list[int]:
+        """Tokens of each text as the model reads it."""
+
+    def chunk(self, texts: Sequence[str], model: str | None) -> list[list[Chunk]]:
+        """Each text in parts that the model reads whole."""
+
+    def load(self, model: str) -> None:
+        """Bring *model* into memory now."""
+
+    def unload(self, model: str) -> bool:
+        """Give *model*'s memory back; False if it was not loaded."""
+
+    def models(self) -> list[ModelState]:
+        """Every model known here."""
+
+    def cache_state(self) -> list[CacheState]:
+        """What the cache holds and how often it helped."""
+
+    def cache_clear(self, model: str | None = None) -> int:
+        """Forget what *model* made, or everything; the number of entries forgotten."""

@@ -1,0 +1,177 @@
+"""The engine in this process: the cache in front of the models."""
+
+from collections.abc import Mapping, Sequence
+from threading import Lock
+
+import numpy as np
+
+from sqlembed import settings
+from sqlembed.engine.cache import Cache
+from sqlembed.engine.chunk import Chunk
+from sqlembed.engine.front import Front
+from sqlembed.engine.interface import CacheState, ModelState
+from sqlembed.engine.library import Library
+from sqlembed.engine.rerank import Reranker
+from sqlembed.engine.space import Space
+from sqlembed.weights.manifest import Role
+
+MOST_ORIGINS = 100_000
+"""Vectors whose space is remembered, to tell one model's query from another's index."""
+
+
+class LocalEngine:
+    """See :class:`sqlembed.engine.interface.Engine`; every method is safe from any thread."""
+
+    def __init__(self, cache: Cache | None = None) -> None:
+        """Use *cache*, or the user's own."""
+        self.cache = cache or Cache(settings.cache_path(), settings.cache_bytes())
+        self.library = Library(settings.default_model())
+        self._reranker = Reranker(self.library, self.cache)
+        self._lock = Lock()
+        self._fronts: dict[tuple[str | None, Role], Front[bytes]] = {}
+        self._origins: dict[int, Space] = {}
+        self._asked: dict[str, list[int]] = {}
+
+    def space(self, model: str | None = None) -> Space:
+        """The embedding space of *model*; needs its receipt, not its weights."""
+        return self.library.space(self._name(model))
+
+    def front(self, model: str | None, role: Role) -> Front[bytes]:
+        """The dictionary of vectors, as BLOBs, of *model* and *role*."""
+        found = self._fronts.get((model, role))
+        if found is None:
+            with self._lock:
+                found = self._fronts.setdefault((self._name(model), role), Front())
+                self._fronts[(model, role)] = found
+        return found
+
+    def embed(self, texts: Sequence[str], model: str | None, role: Role) -> list[bytes]:
+        """The vector of each text: little-endian float32, unit length.
+
+        Texts seen before cost a look-up, repeats among *texts* nothing more.
+
+        :raises TextTooLongError: a text has more tokens than the model reads
+        :raises ModelMissingError: the model's weights are not on this machine
+        """
+        vectors = self.recall(texts, model, role)
+        missing = [text for text in dict.fromkeys(texts) if text not in vectors]
+        if missing:
+            with self.library.embedder(self._name(model)) as loaded:
+                computed = np.ascontiguousarray(loaded.embed(missing, role), dtype="<f4")
+            space = self.space(model)
+            keys = {space.key(role, text): text for text in missing}
+            blobs = {key: row.tobytes() for key, row in zip(keys, computed, strict=True)}
+            stored = self.cache.put(space, "embedding", blobs)
+            vectors |= self._learn(keys, stored, model, role)
+        return [vectors[text] for text in texts]
+
+    def recall(self, texts: Sequence[str], model: str | None, role: Role) -> dict[str, bytes]:
+        """The vectors that are remembered; computes nothing."""
+        front, space = self.front(model, role), self.space(model)
+        vectors: dict[str, bytes] = {}
+        unknown: dict[bytes, str] = {}
+        for text in dict.fromkeys(texts):
+            vector = front.get(text)
+            if vector is None:
+                unknown[space.key(role, text)] = text
+            else:
+                vectors[text] = vector
+        if unknown:
+            found = self.cache.get(unknown)
+            counts = self._asked.setdefault(space.model, [0, 0])
+            counts[0] += len(found)
+            counts[1] += len(unknown) - len(found)
+            vectors |= self._learn(unknown, found, model, role)
+        return vectors
+
+    def origin(self, vector: bytes) -> Space | None:
+        """The space of a vector that this process was given lately; None if that is not known."""
+        return self._origins.get(hash(vector))
+
+    def rerank(self, query: str, documents: Sequence[str], model: str | None) -> list[float]:
+        """The score of each document for *query*, high is better."""
+        return self._reranker.rerank(query, documents, model)
+
+    def token_count(self, texts: Sequence[str], model: str | None) -> list[int]:
+        """Tokens of each text as the model reads it: prompt, start and end tokens included."""
+        with self.library.use(self._name(model)) as loaded:
+            return loaded.count(texts)
+
+    def chunk(self, texts: Sequence[str], model: str | None) -> list[list[Chunk]]:
+        """Each text in parts that the model reads whole; one part if it fits."""
+        if not texts:
+            return []
+        with self.library.embedder(self._name(model)) as loaded:
+            return loaded.chunk(texts)
+
+    def load(self, model: str) -> None:
+        """Bring *model* into memory now, its file checked and its probes tried.
+
+        :raises ModelError: the weights cannot be used; the message says why
+        """
+        with self.library.use(model):
+            pass
+
+    def unload(self, model: str) -> bool:
+        """Give *model*'s memory back, after what runs; False if it was not loaded."""
+        unloaded = self.library.unload(model)
+        if unloaded:
+            self._clear_fronts(model)
+        return unloaded
+
+    def models(self) -> list[ModelState]:
+        """Every model known here."""
+        return self.library.states()
+
+    def cache_state(self) -> list[CacheState]:
+        """What the cache holds and how often it helped."""
+        held = {(row.model, row.kind): (row.entries, row.bytes) for row in self.cache.holdings()}
+        asked = {(model, "embedding"): tuple(counts) for model, counts in self._asked.items()}
+        asked |= {(model, "score"): tuple(counts) for model, counts in self._reranker.asked.items()}
+        for (model, _), front in list(self._fronts.items()):
+            if model is not None:
+                hits, misses = asked.get((model, "embedding"), (0, 0))
+                asked[model, "embedding"] = (hits + front.hits, misses)
+        return [
+            CacheState(*key, *held.get(key, (0, 0)), *asked.get(key, (0, 0)))
+            for key in sorted({*held, *asked})
+        ]
+
+    def cache_clear(self, model: str | None = None) -> int:
+        """Forget what *model* made, or everything; the number of entries forgotten."""
+        if model is not None:
+            self.library.manifest(model)
+        self._clear_fronts(model)
+        self._reranker.clear()
+        return self.cache.clear(model)
+
+    def close(self) -> None:
+        """Unload every model and close the cache."""
+        for name in self.library.loaded():
+            self.unload(name)
+        self.cache.close()
+
+    def _name(self, model: str | None) -> str:
+        return model or self.library.default
+
+    def _clear_fronts(self, model: str | None) -> None:
+        for (owner, _), front in list(self._fronts.items()):
+            if model is None or self._name(owner) == model:
+                front.clear()
+
+    def _learn(
+        self,
+        texts: Mapping[bytes, str],
+        vectors: Mapping[bytes, bytes],
+        model: str | None,
+        role: Role,
+    ) -> dict[str, bytes]:
+        """Put *vectors*, by key, in front; the same by text."""
+        front, space = self.front(model, role), self.space(model)
+        if len(self._origins) > MOST_ORIGINS:
+            self._origins.clear()
+        learned = {texts[key]: vector for key, vector in vectors.items()}
+        for text, vector in learned.items():
+            front.put(text, vector)
+            self._origins[hash(vector)] = space
+        return learned
