@@ -38,7 +38,9 @@ WITH found AS MATERIALIZED (
     FROM knn('sms', ?1, 20) GROUP BY text)
 SELECT rerank(?1, text) AS score, nearest, text FROM found ORDER BY score DESC LIMIT 3"""
 COUNTS = "SELECT total(hits), total(misses) FROM sqlembed_cache WHERE kind = 'embedding'"
-INSERT = "INSERT INTO sms(body) VALUES ('Pizza with all of us at 8 tonight, will you come and eat?')"
+INSERT = (
+    "INSERT INTO sms(body) VALUES ('Pizza with all of us at 8 tonight, will you come and eat?')"
+)
 SAMPLE = "SELECT body FROM sms WHERE length(body) < 100 ORDER BY random() LIMIT ?"
 WAITING = "SELECT waiting FROM sqlembed_status"
 
@@ -160,3 +162,5 @@ if __name__ == "__main__":
         main()
     except SqlembedError as error:
         sys.exit(f"sqlembed: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -6,6 +6,8 @@ from pathlib import Path
 import platformdirs
 import psutil
 
+from sqlembed.errors import OptionError
+
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 """The embedder used where no model is named."""
 
@@ -34,7 +36,7 @@ def cache_path() -> str:
 
 def cache_bytes() -> int:
     """How large the cache file may grow, in bytes (``SQLEMBED_CACHE_BYTES``)."""
-    return int(os.environ.get("SQLEMBED_CACHE_BYTES", CACHE_BYTES))
+    return _whole_number("SQLEMBED_CACHE_BYTES", CACHE_BYTES)
 
 
 def default_model() -> str:
@@ -53,4 +55,11 @@ def threads() -> int:
     except AttributeError:  # not on macOS
         allowed = os.cpu_count() or 1
     cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
-    return max(1, min(cores, int(os.environ.get("SQLEMBED_THREADS", cores))))
+    return max(1, min(cores, _whole_number("SQLEMBED_THREADS", cores)))
+
+
+def _whole_number(variable: str, default: int) -> int:
+    value = os.environ.get(variable, str(default))
+    if not value.isdecimal():
+        raise OptionError(f"the environment variable {variable} is a whole number; got {value!r}")
+    return int(value)

@@ -9,7 +9,7 @@ from sqlembed.cli.opening import opened, records
 from sqlembed.cli.tables import show
 from sqlembed.doors.apsw_door import shared_engine
 
-HOLDINGS = "SELECT model, kind, entries, bytes FROM sqlembed_cache"
+HOLDINGS = "SELECT model, kind, entries, bytes FROM sqlembed_cache WHERE entries > 0"
 CLEAR = "SELECT sqlembed_cache_clear(?)"
 EVERYTHING = ""
 

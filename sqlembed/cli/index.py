@@ -54,5 +54,9 @@ def verb(
         # What cannot be loaded must fail before anything is made.
         connection.execute(LOAD, (model or settings.default_model(),))
         connection.execute(INDEX, (table, expression, given))
-        rows = store_waiting(connection, index, bar)
+        try:
+            rows = store_waiting(connection, index, bar)
+        except KeyboardInterrupt:
+            click.echo(f"stopped; to go on: sqlembed flush {db} {index}", err=True)
+            raise
     click.echo(f"{index}: {rows:,} rows in {time.monotonic() - begun:.1f} s")

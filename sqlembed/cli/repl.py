@@ -52,8 +52,10 @@ class Repl(apsw.shell.Shell):
     command_open.__doc__ = apsw.shell.Shell.command_open.__doc__
 
     def command_quit(self, cmd: list[str]) -> None:
-        """Quit ?CODE?: Exit this program with optional exit code"""
+        # The sqlite3 shell has it, not every APSW.
         self.command_exit(cmd)
+
+    command_quit.__doc__ = "quit ?CODE?: Exit this program with optional exit code"
 
     def output_box(self, column_names: Sequence[str], rows: Sequence[object]) -> None:
         self.box_options.setdefault("binary", brief)

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -62,7 +63,8 @@ def register(connection: apsw.Connection, *, engine: Engine | None = None) -> No
             connection.enable_load_extension(False)
     for function in ALL:
         _add(connection, chosen, function)
-    run(connection, watch())
+    with suppress(apsw.BusyError):  # locked by another: its rows wait, as in deferred mode
+        run(connection, watch())
 
 
 def _add(connection: apsw.Connection, engine: Engine, function: Function) -> None:

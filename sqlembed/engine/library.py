@@ -96,8 +96,9 @@ class Library:
         return list(self._models)
 
     def reranker(self) -> str:
-        """What reranks where no model is named: an installed, recommended cross-encoder,
-        else the default embedder.
+        """What reranks where no model is named.
+
+        An installed cross-encoder that is recommended, else the default embedder.
         """
         directory = receipt.directory()
         changed = directory.stat().st_mtime_ns if directory.is_dir() else 0

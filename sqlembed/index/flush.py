@@ -46,6 +46,8 @@ def flush(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
             break
         after = int(page[-1][0])  # type: ignore[arg-type]
         done += yield from _store_page(engine, index, page)
+    if most is None:
+        yield from _forget_orphans(index)
     return done
 
 
@@ -90,6 +92,22 @@ def embed_rows(engine: Engine, index: Index, texts: dict[int, str]) -> dict[int,
     }
 
 
+def _forget_orphans(index: Index) -> Plan[None]:
+    """Remove what is stored of rows that REPLACE deleted, which fires no trigger."""
+    orphans = yield Statement(sources.orphans(index.source, index.chunk_table, index.key_table))
+    if orphans:
+        yield Boundary.BEGIN
+        for (key,) in orphans:
+            yield from store.forget(index, int(str(key)))
+            yield from _forget_key(index, int(str(key)))
+        yield Boundary.COMMIT
+
+
+def _forget_key(index: Index, key: int) -> Plan[None]:
+    if index.source.mapped:
+        yield Statement(f"DELETE FROM main.{index.key_table} WHERE key = ?", (key,))
+
+
 def _store_page(engine: Engine, index: Index, page: Sequence[Row]) -> Plan[int]:
     generations: dict[int, SqlValue] = {int(str(key)): generation for key, generation in page}
     encoding = yield from sources.text_encoding()
@@ -107,8 +125,8 @@ def _store_page(engine: Engine, index: Index, page: Sequence[Row]) -> Plan[int]:
         for ordinal, part in enumerate(embedded.get(key, [])):
             chunks.append((key, ordinal, part.start, part.stop, part.digest, part.vector))
         yield Statement(DONE, (index.index_id, key))
-        if index.source.mapped and key not in rows:
-            yield Statement(f"DELETE FROM main.{index.key_table} WHERE key = ?", (key,))
+        if key not in rows:
+            yield from _forget_key(index, key)
         done += 1
     yield from store.add(index, chunks)
     yield Boundary.COMMIT

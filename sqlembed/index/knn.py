@@ -99,9 +99,9 @@ def nearest(
     wanted = k
     while True:
         stored, all_seen = yield from _stored(index, query, wanted, keys, bool(fresh.waiting))
-        hits = _best([*fresh.hits, *stored])[:wanted]
-        found = yield from _present(index, hits)
-        if len(found) >= k or all_seen:
+        hits = _best([*fresh.hits, *stored])
+        found = yield from _present(index, hits[:wanted])
+        if len(found) >= k or (all_seen and len(hits) <= wanted):
             break
         wanted *= 4
     coverage = yield from _coverage(index, fresh)

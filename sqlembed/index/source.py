@@ -138,6 +138,19 @@ def read_rows(
     return found
 
 
+def orphans(source: Source, chunk_table: str, key_table: str) -> str:
+    """A query for the keys that are stored though the table has no such row."""
+    table = f"main.{quote(source.table)}"
+    if not source.mapped:
+        gone = f"NOT EXISTS (SELECT 1 FROM {table} WHERE {source.column(source.key[0])} = key)"
+        return f"SELECT DISTINCT key FROM main.{chunk_table} WHERE {gone}"
+    pairs = zip(mapped_names(source), source.key, strict=True)
+    same = " AND ".join(f"{source.column(name)} = {mapped}" for mapped, name in pairs)
+    gone = f"NOT EXISTS (SELECT 1 FROM {table} WHERE {same})"
+    waits = "SELECT key FROM main.sqlembed_queue"
+    return f"SELECT key FROM main.{key_table} WHERE {gone} AND key NOT IN ({waits})"
+
+
 def slices(values: Iterable[SqlValue]) -> Iterable[Sequence[SqlValue]]:
     """*values* in parts that fit one statement's bindings."""
     listed = list(values)

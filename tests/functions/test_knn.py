@@ -136,6 +136,9 @@ def test_a_row_that_replace_removed_without_a_trigger_is_not_found(sql: Sql) -> 
     sql("PRAGMA recursive_triggers = OFF")
     sql("INSERT OR REPLACE INTO t VALUES (3, 'a', 'third text')")
     assert sorted(sql("SELECT id FROM knn('t', 'first text', 2)")) == [2, 3]
+    assert sql("SELECT id FROM knn('t', 'first text', 1) WHERE id IN (1, 2)") == [2]
+    sql("SELECT sqlembed_flush()")
+    assert sql("SELECT indexed, chunks FROM sqlembed_status") == [(2, 2)]
 
 
 def test_a_large_backlog_is_searched_newest_first_and_says_so(

@@ -257,3 +257,14 @@ def test_adding_a_column_changes_nothing(sms: Sql) -> None:
     sms("ALTER TABLE sms ADD COLUMN extra TEXT")
     sms("UPDATE sms SET extra = 'x'")
     assert sms.one("SELECT id FROM knn('sms', 'dinner at eight', 1)") == 1
+
+
+def test_a_flush_forgets_rows_that_replace_deleted_silently(sql: Sql) -> None:
+    sql("CREATE TABLE t(id TEXT PRIMARY KEY, code UNIQUE, body)")
+    sql("INSERT INTO t VALUES ('a', 1, 'first text'), ('b', 2, 'second text')")
+    sql("SELECT sqlembed_index('t', 'body')")
+    sql("PRAGMA recursive_triggers = OFF")
+    sql("INSERT OR REPLACE INTO t VALUES ('c', 1, 'third text')")
+    sql("SELECT sqlembed_flush()")
+    assert sql("SELECT indexed, chunks FROM sqlembed_status") == [(2, 2)]
+    assert sql("SELECT count(*) FROM sqlembed_key_1") == [2]

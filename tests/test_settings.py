@@ -1,0 +1,32 @@
+"""The environment moves files and lowers numbers; nonsense is an error in words."""
+
+import os
+
+import pytest
+
+from sqlembed import settings
+from sqlembed.errors import OptionError
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("DATA", "/d"), ("CACHE", "/c/x.db"), ("MODEL", "m"), ("CACHE_BYTES", "5")):
+        monkeypatch.setenv(f"SQLEMBED_{name}", value)
+    assert str(settings.data_directory()) == "/d"
+    assert settings.cache_path() == "/c/x.db"
+    assert settings.default_model() == "m"
+    assert settings.cache_bytes() == 5
+
+
+def test_there_are_never_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SQLEMBED_THREADS", "9999")
+    assert 1 <= settings.threads() <= len(os.sched_getaffinity(0))
+    monkeypatch.setenv("SQLEMBED_THREADS", "0")
+    assert settings.threads() == 1
+
+
+@pytest.mark.parametrize("name", ["SQLEMBED_THREADS", "SQLEMBED_CACHE_BYTES"])
+def test_nonsense_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "many")
+    with pytest.raises(OptionError, match=f"{name} is a whole number; got 'many'"):
+        settings.threads()
+        settings.cache_bytes()
