@@ -22,6 +22,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Ten minutes. sqlite-lembed and sqlite-ai are compared too where there is a stock sqlite3
+# shell (apt-get install sqlite3).
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 

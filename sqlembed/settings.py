@@ -41,7 +41,7 @@ def cache_bytes() -> int:
 
 def default_model() -> str:
     """The embedder used where no model is named (``SQLEMBED_MODEL``)."""
-    return os.environ.get("SQLEMBED_MODEL", DEFAULT_MODEL)
+    return os.environ.get("SQLEMBED_MODEL") or DEFAULT_MODEL
 
 
 def threads() -> int:

@@ -1,5 +1,6 @@
 """The APSW door: every function on a connection of this process."""
 
+import atexit
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,6 @@ from sqlembed.index.immediate import watch
 from sqlembed.plan import Plan, SqlValue
 
 BUSY_MILLISECONDS = 5000
-DETERMINISTIC_FLAGS = apsw.SQLITE_INNOCUOUS
 
 _engine: LocalEngine | None = None
 _engine_lock = Lock()
@@ -32,6 +32,7 @@ def shared_engine() -> LocalEngine:
     with _engine_lock:
         if _engine is None:
             _engine = LocalEngine()
+            atexit.register(_engine.cache.close)
         return _engine
 
 
@@ -70,7 +71,7 @@ def register(connection: apsw.Connection, *, engine: Engine | None = None) -> No
 def _add(connection: apsw.Connection, engine: Engine, function: Function) -> None:
     match function:
         case Scalar():
-            flags = apsw.SQLITE_DIRECTONLY if function.direct_only else DETERMINISTIC_FLAGS
+            flags = apsw.SQLITE_DIRECTONLY if function.direct_only else apsw.SQLITE_INNOCUOUS
             call = partial(function.call, engine)
             for count in range(function.least, function.most + 1):
                 connection.create_scalar_function(
@@ -83,7 +84,9 @@ def _add(connection: apsw.Connection, engine: Engine, function: Function) -> Non
                     function.name, procedure, count, flags=apsw.SQLITE_DIRECTONLY
                 )
         case Aggregate():
-            connection.create_aggregate_function(function.name, _steps(function), 1)
+            connection.create_aggregate_function(
+                function.name, _steps(engine, function), 1, flags=apsw.SQLITE_INNOCUOUS
+            )
         case Table():
             module: Any = Module(engine, function)
             connection.create_module(
@@ -112,9 +115,9 @@ def _procedure(
     return call
 
 
-def _steps(function: Aggregate) -> Callable[[], Any]:
+def _steps(engine: Engine, function: Aggregate) -> Callable[[], Any]:
     def start() -> Any:
-        accumulator = function.start()
+        accumulator = function.start(engine)
         return (
             accumulator,
             lambda _, value: accumulator.step(value),

@@ -40,6 +40,7 @@ class LocalEngine:
         """The dictionary of vectors, as BLOBs, of *model* and *role*."""
         found = self._fronts.get((model, role))
         if found is None:
+            self.library.manifest(self._name(model))  # an unknown model gets none
             with self._lock:
                 found = self._fronts.setdefault((self._name(model), role), Front())
                 self._fronts[(model, role)] = found

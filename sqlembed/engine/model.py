@@ -118,8 +118,8 @@ class Model:
     def _too_long(self, text: str, tokens: int) -> TextTooLongError:
         return TextTooLongError(
             f"a text of {len(text)} characters has {tokens} tokens, and {self.manifest.name} reads"
-            f" {self.manifest.context} (it begins {text[:40]!r}); embed parts of it with substr(),"
-            " or let an index chunk it: SELECT sqlembed_index(table, column)"
+            f" {self.manifest.context} (it begins {text[:40]!r}); embed parts of it with substr();"
+            " an index cuts long texts into chunks by itself"
         )
 
     def _pool(self, rows: Vectors) -> Vectors:
@@ -160,6 +160,12 @@ class Model:
 
     def _check_shape(self) -> None:
         manifest, weights = self.manifest, self._weights
+        architecture = weights.metadata("general.architecture")
+        if architecture != manifest.architecture:
+            raise ModelError(
+                f"{manifest.name}: its weights are of architecture {architecture}, its manifest"
+                f" says {manifest.architecture}"
+            )
         width = weights.labels if manifest.kind == "reranker" else weights.dimension
         if width != manifest.dimension:
             raise ModelError(

@@ -26,7 +26,6 @@ class Space:
             "gguf": gguf_sha256,
             "pooling": manifest.pooling,
             "prompts": {role: manifest.prompt(role) for role in ("query", "document")},
-            "normalize": manifest.normalize,
             "dimension": manifest.dimension,
             "context": manifest.context,
         }

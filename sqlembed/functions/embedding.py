@@ -18,6 +18,7 @@ from sqlembed.functions.registry import (
     Restriction,
     Scalar,
     Table,
+    comparable,
     described,
     name_argument,
     rows_of,
@@ -42,10 +43,12 @@ def _embed(engine: Engine, text: SqlValue, model: SqlValue, role: Role) -> bytes
         return None
     if text.__class__ is not str:
         text = text_argument(text, "what is embedded")
+    if model is not None:
+        model = name_argument(model, "the model")
     # The cached path: one look-up, half a million a second.
-    vector: bytes | None = engine.front(model, role).get(text)  # type: ignore[arg-type]
+    vector: bytes | None = engine.front(model, role).get(text)
     if vector is None:
-        vector = engine.embed([text], name_argument(model, "the model"), role)[0]
+        vector = engine.embed([text], model, role)[0]
     return vector
 
 
@@ -111,8 +114,10 @@ def token_count(engine: Engine, text: SqlValue, model: SqlValue = None) -> int |
 class Mean:
     """``vec_mean(vector)``: the centroid of a group's vectors; NULLs are left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: Engine) -> None:
         """Start with no vector."""
+        self._engine = engine
+        self._first: bytes | None = None
         self._sum: np.ndarray[tuple[int], np.dtype[np.float64]] | None = None
         self._count = 0
 
@@ -125,6 +130,8 @@ class Mean:
                 f"vec_mean() takes vectors, as embed() gives them; got {described(value)}"
             )
         width = None if self._sum is None else len(self._sum)
+        self._first = self._first or value
+        comparable(self._engine, "vec_mean()", self._first, value)
         vector = vectors.from_blob(value, "vec_mean()'s vector", width).astype(np.float64)
         self._sum = vector if self._sum is None else self._sum + vector
         self._count += 1

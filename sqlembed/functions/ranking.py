@@ -4,7 +4,7 @@ import numpy as np
 
 from sqlembed import vectors
 from sqlembed.engine.interface import Engine
-from sqlembed.functions.registry import Function, Scalar, name_argument, text_argument
+from sqlembed.functions.registry import Function, Scalar, comparable, name_argument, text_argument
 from sqlembed.plan import SqlValue
 
 
@@ -27,6 +27,8 @@ def similarity(engine: Engine, a: SqlValue, b: SqlValue) -> float | None:
     """``similarity(a, b)``: the cosine of two texts or vectors, -1 to 1."""
     if a is None or b is None:
         return None
+    if isinstance(a, bytes) and isinstance(b, bytes):
+        comparable(engine, "similarity()", a, b)
     left, right = (_vector(engine, side, which) for side, which in ((a, "first"), (b, "second")))
     right = vectors.from_blob(vectors.to_blob(right), "similarity()'s second vector", len(left))
     return float(np.clip(vectors.unit(left) @ vectors.unit(right), -1, 1))

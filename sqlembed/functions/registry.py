@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from sqlembed.errors import InputError
+from sqlembed.engine.interface import Engine
+from sqlembed.errors import InputError, SpaceError
 from sqlembed.plan import Plan, Row, SqlValue
 
 
@@ -52,7 +53,7 @@ class Aggregate:
     """A function of one argument over many rows."""
 
     name: str
-    start: Callable[[], Accumulator]
+    start: Callable[[Engine], Accumulator]
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,19 @@ def text_argument(value: Any, what: str) -> str:
     """
     if isinstance(value, str):
         return value
-    raise InputError(f"{what} is a text; got {described(value)}; convert it: CAST(x AS TEXT)")
+    advice = "" if value is None else "; convert it: CAST(x AS TEXT)"
+    raise InputError(f"{what} is a text; got {described(value)}{advice}")
+
+
+def comparable(engine: Engine, what: str, *vectors: bytes) -> None:
+    """Refuse vectors that are known to come from different embedding spaces.
+
+    :raises SpaceError: two of them do; where a vector comes from is not always known
+    """
+    known = {origin.fingerprint: origin for v in vectors if (origin := engine.origin(v))}
+    if len(known) > 1:
+        first, second, *_ = (origin.model for origin in known.values())
+        raise SpaceError(f"{what} got a vector of {first} and one of {second}; they do not compare")
 
 
 def name_argument(value: Any, what: str) -> str | None:

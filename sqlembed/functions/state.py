@@ -28,8 +28,9 @@ def models(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
 
 def cache(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
     """``sqlembed_cache``: what is remembered, and how often it helped this process."""
+    rows: list[Row] = [*engine.cache_state()] or [(None, None, 0, 0, 0, 0)]
     shared = (engine.cache.most_bytes, engine.cache.path, engine.cache.problem)
-    return (yield from rows_of([(*row, *shared) for row in engine.cache_state()]))
+    return (yield from rows_of([(*row, *shared) for row in rows]))
 
 
 def status(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:

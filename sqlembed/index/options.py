@@ -50,7 +50,7 @@ def parse(text: str | None) -> Options:
         if name not in known:
             raise OptionError(f"no option is called {name!r}; the options are {', '.join(known)}")
         if name not in CHOICES and not (isinstance(value, str) and value):
-            raise OptionError(f"option {name} is a text that is not empty; got {value!r}")
+            raise OptionError(f"option {name} is a text that is not empty; got {json.dumps(value)}")
         if name in CHOICES and value not in CHOICES[name]:
             allowed = " or ".join(json.dumps(choice) for choice in CHOICES[name])
             raise OptionError(f"option {name} is {allowed}; got {json.dumps(value)}")

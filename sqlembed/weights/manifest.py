@@ -78,7 +78,6 @@ class Manifest:
     homepage: str
     file_type: str = "f16"
     """What ``sqlembed pull`` converts to: f32, f16, q8_0 or q4_0."""
-    normalize: bool = True
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Text put in front, by role: ``query`` and ``document``."""
     positive: int = 0

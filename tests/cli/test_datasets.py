@@ -1,18 +1,15 @@
 """``examples/datasets.py``, without a network."""
 
 import hashlib
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pytest
 
 from sqlembed.errors import ModelFileError
 from sqlembed.weights import package
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-import datasets
 
 CONTENT = b'index,spam,text\n0,0,"Hello, you"\n1,1,WIN \xc2\xa3100\n'
 MINE = {"sms-spam.csv": hashlib.sha256(CONTENT).hexdigest()}

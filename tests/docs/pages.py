@@ -34,7 +34,7 @@ import sqlembed
 from sqlembed import settings
 from sqlembed.cli import main
 from sqlembed.doors import apsw_door
-from sqlembed.engine.engine import LocalEngine
+from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import SqlembedError
 from sqlembed.weights import manifest
 
@@ -43,8 +43,9 @@ PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
 DATABASE = "app.db"
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OUTPUT = re.compile(r"\s*^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SKIP = "<!-- not run -->"
-VERBS = {"cache", "flush", "index", "models", "pull", "search", "shell", "status"}
+VERBS = {"cache", "flush", "index", "models", "pull", "search", "status"}
 DECIMAL = re.compile(r"-?\d+\.\d+")
 TOLERANCE = 0.0101
 WIDTH = 96
@@ -150,10 +151,7 @@ def _regenerated(page: str, session: Session) -> str:
         skipped = page[: block.start()].rstrip("\n").endswith(SKIP)
         if skipped or kind not in ("sql", "python", "console", "toml"):
             continue
-        shown = FENCE.match(
-            page, block.end() + len(page[block.end() :]) - len(page[block.end() :].lstrip())
-        )
-        shown = shown if shown and shown[1] == "text" else None
+        below = OUTPUT.match(page, block.end())
         if kind == "console":
             start, stop, output = *block.span(2), _console(session, body)
         else:
@@ -167,18 +165,12 @@ def _regenerated(page: str, session: Session) -> str:
                 )
             if below is None:
                 continue
-            start, stop = below.span(2)
+            start, stop = below.span(1)
         output = output.rstrip("\n") + "\n"
         if not agree(page[start:stop], output):
             result += [page[copied:start], output]
             copied = stop
     return "".join([*result, page[copied:]])
-
-
-def _output_block(page: str, position: int) -> "re.Match[str] | None":
-    """The text block that starts there, but for white space."""
-    block = FENCE.match(page, position + len(page[position:]) - len(page[position:].lstrip()))
-    return block if block and block[1] == "text" else None
 
 
 def _console(session: Session, body: str) -> str:

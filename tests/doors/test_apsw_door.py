@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from conftest import FakeModel, Sql
+from harness import FakeModel, Sql
 
 import sqlembed
 from sqlembed.engine.local import LocalEngine

@@ -4,7 +4,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
-from conftest import FakeModel
+from harness import FakeModel
 
 from sqlembed.engine.library import Library
 from sqlembed.errors import InputError, ModelMissingError, NotFoundError

@@ -25,7 +25,6 @@ def test_the_same_facts_make_the_same_key() -> None:
         {"pooling": "cls"},
         {"dimension": 5},
         {"context": 9},
-        {"normalize": False},
         {"prompts": {"query": "q: "}},
     ],
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from conftest import FAILING, FakeModel, Sql
+from harness import FAILING, FakeModel, Sql
 
 import sqlembed
 from sqlembed.engine.local import LocalEngine

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import FakeModel, Sql
+from harness import FakeModel, Sql
 
 
 def vector(blob: bytes) -> np.ndarray:
@@ -143,5 +143,7 @@ def test_vec_mean_is_the_centroid_of_each_group(sql: Sql) -> None:
     assert np.allclose(vector(means[2]), c, atol=1e-6)
     assert means[3] is None
     assert sql.one("SELECT vec_mean(v) FROM t WHERE false") is None
-    sql("INSERT INTO t VALUES (1, embed('x', 'wide'))")
-    assert "has 128 dimensions, expected 64" in sql.error("SELECT vec_mean(v) FROM t WHERE g = 1")
+    mixed = "SELECT vec_mean(v) FROM (SELECT embed('a') AS v UNION ALL SELECT embed('a', 'other'))"
+    assert "SpaceError: vec_mean() got a vector of fake and one of other" in sql.error(mixed)
+    sql("INSERT INTO t VALUES (1, vec_slice(embed('x', 'wide'), 0, 32))")
+    assert "has 32 dimensions, expected 64" in sql.error("SELECT vec_mean(v) FROM t WHERE g = 1")

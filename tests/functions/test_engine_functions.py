@@ -1,6 +1,6 @@
 """sqlembed_load, sqlembed_unload, sqlembed_models, sqlembed_cache, sqlembed_cache_clear."""
 
-from conftest import FakeModel, Sql
+from harness import FakeModel, Sql
 
 
 def test_models_are_loaded_and_unloaded(sql: Sql) -> None:
@@ -48,6 +48,12 @@ def test_the_cache_counts_and_clears(sql: Sql) -> None:
     FakeModel.texts.clear()
     sql("SELECT embed('a')")
     assert FakeModel.texts == ["a"]
+
+
+def test_an_unknown_model_leaves_no_trace(sql: Sql) -> None:
+    for call in ("embed('x', 'nobody')", "rerank('a', 'b', 'nobody')"):
+        assert sql.error(f"SELECT {call}").startswith("NotFoundError")
+    assert sql("SELECT model, kind, entries FROM sqlembed_cache") == [(None, None, 0)]
 
 
 def test_the_cache_says_where_it_is_and_what_is_wrong(sql: Sql) -> None:

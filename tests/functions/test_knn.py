@@ -2,7 +2,7 @@
 
 import apsw
 import pytest
-from conftest import FakeModel, Sql
+from harness import FakeModel, Sql
 
 import sqlembed
 

@@ -1,7 +1,7 @@
 """rerank and similarity: through SQL, on fake models."""
 
 import pytest
-from conftest import FakeModel, Sql, install_fake
+from harness import FakeModel, Sql, install_fake
 
 
 def test_without_a_cross_encoder_late_interaction_ranks(sql: Sql) -> None:
@@ -59,7 +59,9 @@ def test_similarity_of_texts_and_vectors(sql: Sql) -> None:
     [
         ("similarity(5, 'a')", "InputError: similarity()'s first argument is a text; got the integer 5"),
         ("similarity('a', x'0102')", "VectorError: similarity()'s second argument is a BLOB of 2 bytes"),
-        ("similarity(embed('a'), embed('a', 'wide'))", "VectorError: similarity()'s second vector has 128 dimensions, expected 64"),
+        ("similarity(embed('a'), embed('a', 'wide'))", "SpaceError: similarity() got a vector of fake and one of wide"),
+        ("similarity(embed('a'), vec_f32('[1,2]'))", "VectorError: similarity()'s second vector has 2 dimensions, expected 64"),
+        ("similarity(embed('a'), embed('a', 'other'))", "SpaceError: similarity() got a vector of fake and one of other"),
         ("similarity('a', zeroblob(256))", "VectorError: similarity()'s second argument holds only zeros"),
         ("similarity('a', x'0000c07f')", "VectorError: similarity()'s second argument holds NaN"),
         ("rerank('a', 5)", "InputError: rerank()'s document is a text; got the integer 5"),

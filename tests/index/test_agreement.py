@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from conftest import FakeModel, Sql
+from harness import FakeModel, Sql
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,

@@ -3,7 +3,7 @@
 import sqlite3
 
 import pytest
-from conftest import FAILING, FakeModel, Sql
+from harness import FAILING, FakeModel, Sql
 
 import sqlembed
 from sqlembed.engine.local import LocalEngine

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from conftest import Sql
+from harness import Sql
 
 import sqlembed
 

@@ -1,14 +1,9 @@
 """Late interaction ranks better than the embedder alone, on real questions and answers."""
 
-import sys
-from pathlib import Path
-
+import datasets
 import numpy as np
 import pytest
-from conftest import Sql
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-import datasets
+from harness import Sql
 
 pytestmark = pytest.mark.model
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Sql
+from harness import Sql
 
 import sqlembed
 from sqlembed.engine.local import LocalEngine

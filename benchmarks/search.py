@@ -1,0 +1,147 @@
+"""knn() against plain sqlite-vec driven by hand: time and recall, over the same vectors."""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import apsw
+import numpy as np
+import report
+import sqlite_vec
+import texts
+from report import Line, Table, tell
+from rounds import ratio, seconds
+from vectors import Truth, Vectors, enlarged, truth
+
+import sqlembed
+from sqlembed import settings
+from sqlembed.engine.cache import Cache
+from sqlembed.engine.local import LocalEngine
+
+K = 10
+QUERIES = 50
+TABLE = "CREATE TABLE sms(id INTEGER PRIMARY KEY, body TEXT)"
+INSERT = "INSERT INTO sms VALUES (?, ?)"
+INDEX = "SELECT sqlembed_index('sms', 'body')"
+KNN = f"SELECT id, distance, text FROM knn('sms', ?, {K})"
+VEC = "CREATE VIRTUAL TABLE vec USING vec0(embedding float[{width}])"
+VEC_INSERT = "INSERT INTO vec(rowid, embedding) VALUES (?, ?)"
+VEC_KNN = f"""
+SELECT sms.id, distance, body FROM vec JOIN sms ON sms.id = vec.rowid
+WHERE embedding MATCH ? AND k = {K} ORDER BY distance"""
+MILLISECONDS = 1000
+Ask = Callable[[bytes], list[int]]
+
+
+def measure(quick: bool) -> list[Table]:
+    """Milliseconds a query, and recall, at two sizes."""
+    sizes, queries, rounds = ((200, 12_000), 10, 2) if quick else ((5_000, 100_000), QUERIES, 3)
+    texts.model()
+    messages = texts.messages()
+    asked, stored = messages[:queries], messages[queries : 200 if quick else None]
+    with tempfile.TemporaryDirectory() as work:
+        engine = LocalEngine(Cache(f"{work}/cache.db", settings.cache_bytes()))
+        tell(f"embedding {len(asked) + len(stored):,} SMS")
+        questions, real = embedded(engine, asked), embedded(engine, stored)
+        lines: list[Line] = []
+        notes = [
+            f"k = {K}; {queries} SMS that are not in the table as queries, given as vectors,"
+            f" {rounds} times. {len(real):,} vectors are real, the others made out of them:"
+            " a real one or, of five, one mixture of two, plus noise (cosine 0.9). Their table"
+            " was indexed by sqlembed_index() with a cache that knew them."
+        ]
+        for rows in sizes:
+            every = enlarged(real, rows)
+            bodies = [f"{n} {stored[n % len(stored)]}" for n in range(rows)]
+            directory = Path(work) / str(rows)
+            directory.mkdir()
+            db = ours(engine, directory, bodies, every)
+            plain = by_hand(directory, bodies, every)
+            with closing(db), closing(plain):
+                sides = {
+                    f"{rows:,} rows: knn()": partial(ids, db, KNN),
+                    f"{rows:,} rows: vec0 float": partial(ids, plain, VEC_KNN),
+                }
+                lines += compared(sides, truth(every, questions, K), questions, rounds)
+        engine.close()
+    return [Table("Nearest rows", "ms", "vec0 takes ... times", lines, notes)]
+
+
+def embedded(engine: LocalEngine, chosen: Sequence[str]) -> Vectors:
+    """The vectors of *chosen*."""
+    return np.array([np.frombuffer(row, "<f4") for row in engine.embed(chosen, None, "document")])
+
+
+def ours(
+    engine: LocalEngine, directory: Path, bodies: Sequence[str], vectors: Vectors
+) -> apsw.Connection:
+    """A table of *bodies*, indexed with a cache that was told their *vectors*."""
+    space = engine.space()
+    keys = [space.key("document", body) for body in bodies]
+    blobs = [row.tobytes() for row in vectors.astype("<f4")]
+    engine.cache.put(space, "embedding", dict(zip(keys, blobs, strict=True)))
+    db = sqlembed.connect(str(directory / "ours.db"), engine=engine)
+    load(db, bodies)
+    db.execute("SELECT sqlembed_load(?)", (settings.default_model(),))
+    taken = seconds(lambda: db.execute(INDEX).fetchall())
+    tell(f"sqlembed_index() of {len(bodies):,} rows whose vectors are cached: {taken:.1f} s")
+    return db
+
+
+def by_hand(directory: Path, bodies: Sequence[str], vectors: Vectors) -> apsw.Connection:
+    """A table of *bodies*, and their *vectors* in a vec0 table of floats."""
+    db = apsw.Connection(str(directory / "plain.db"))
+    db.enable_load_extension(True)
+    db.load_extension(sqlite_vec.loadable_path())
+    load(db, bodies)
+    db.execute(VEC.format(width=vectors.shape[1]))
+    with db:
+        blobs = (row.tobytes() for row in vectors.astype("<f4"))
+        db.executemany(VEC_INSERT, enumerate(blobs, 1))
+    return db
+
+
+def load(db: apsw.Connection, bodies: Sequence[str]) -> None:
+    """Fill the application's own table."""
+    db.execute(TABLE)
+    with db:
+        db.executemany(INSERT, enumerate(bodies, 1))
+
+
+def ids(db: apsw.Connection, sql: str, query: bytes) -> list[int]:
+    """The ids that *sql* finds for *query*."""
+    return [int(str(row[0])) for row in db.execute(sql, (query,))]
+
+
+def compared(
+    sides: Mapping[str, Ask], answers: Truth, questions: Vectors, rounds: int
+) -> list[Line]:
+    """Ask both sides every query in turn."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    recalls: dict[str, list[float]] = {name: [] for name in sides}
+    for round_ in range(rounds):
+        for number, question in enumerate(questions):
+            blob = question.astype("<f4").tobytes()
+            for name in list(sides)[:: -1 if round_ % 2 else 1]:
+                begun = time.perf_counter()
+                found = sides[name](blob)
+                times[name].append(MILLISECONDS * (time.perf_counter() - begun))
+                recalls[name].append(answers.recall(number, found))
+    mine, theirs = times.values()
+    return [
+        Line.of(
+            name,
+            values,
+            ratio(theirs, mine) if values is mine else None,
+            "recall 0.99" if values is mine else "",
+            f"recall@{K} {np.mean(recalls[name]):.3f}",
+        )
+        for name, values in times.items()
+    ]
+
+
+if __name__ == "__main__":
+    report.main(measure)

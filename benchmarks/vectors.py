@@ -1,0 +1,56 @@
+"""Vectors to search: real ones of SMS, and larger sets made out of them.
+
+A larger set is crowded as real ones are: a made vector is a real one (four of five), or
+a mixture of two, moved by noise to a cosine of about 0.9 of where it was.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.float32]
+
+NOISE = 0.48
+"""The length of the noise added to a unit vector: 1 / sqrt(1 + 0.48 ** 2) is 0.9."""
+MIXED = 0.2
+"""The share of mixtures."""
+SEED = 1
+
+
+class Truth(NamedTuple):
+    """The exact answers to queries."""
+
+    distances: npt.NDArray[np.float32]
+    """Of shape (queries, rows): cosine distances."""
+    k: int
+
+    def recall(self, query: int, ids: list[int]) -> float:
+        """The share of *ids* (from 1) that belong to the k nearest; of equals any will do."""
+        row = self.distances[query]
+        farthest = np.partition(row, self.k - 1)[self.k - 1]
+        return float(np.mean(row[np.array(ids) - 1] <= farthest + 1e-6)) * len(ids) / self.k
+
+
+def enlarged(real: Vectors, rows: int) -> Vectors:
+    """*rows* unit vectors: the *real* ones, then made ones."""
+    if rows <= len(real):
+        return real[:rows]
+    random = np.random.default_rng(SEED)
+    missing = rows - len(real)
+    made = real[random.integers(len(real), size=missing)]
+    mixed = random.random(missing) < MIXED
+    share = random.random((missing, 1), dtype=np.float32)
+    others = real[random.integers(len(real), size=missing)]
+    made[mixed] = (share * made + (1 - share) * others)[mixed]
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    noise = random.standard_normal(made.shape, dtype=np.float32)
+    made += NOISE * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    found: Vectors = np.concatenate([real, made])
+    return found
+
+
+def truth(vectors: Vectors, queries: Vectors, k: int) -> Truth:
+    """The distance of every vector to every query."""
+    return Truth(1 - queries @ vectors.T, k)
