@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import apsw
+import psutil
 from report import tell
 
 from sqlembed import settings
@@ -32,12 +33,15 @@ class Machine:
     versions: str
     load: float
     """The load average when it began."""
+    others: float = 0.0
+    """The share of the cores that other processes took during the run."""
 
     def line(self) -> str:
         """It in one line."""
         return (
             f"{self.date}: {self.cpu}, {self.cores} cores ({self.flags}), {self.system};"
-            f" {self.versions}; load {self.load:.2f} when it began"
+            f" {self.versions}; load {self.load:.2f} when it began, other processes took"
+            f" {self.others:.0%} of the cores"
         )
 
 
@@ -46,16 +50,15 @@ def describe() -> Machine:
     pairs = (line.partition(":") for line in _cpuinfo().splitlines())
     facts = {name.strip(): value.strip() for name, _, value in pairs}
     flags = facts.get("flags", facts.get("Features", "")).split()
-    versions = [f"{name} {version(name)}" for name in PACKAGES]
+    versions = [f"Python {platform.python_version()}", f"SQLite {apsw.sqlite_lib_version()}"]
+    versions += [f"{name} {version(name)}" for name in PACKAGES]
     return Machine(
         date.today().isoformat(),
         facts.get("model name") or platform.processor() or platform.machine(),
         settings.threads(),
         ", ".join(flag for flag in NOTED_FLAGS if flag in flags) or platform.machine(),
         f"{platform.system()} {platform.release().split('-')[0]}",
-        ", ".join([f"Python {platform.python_version()}", f"SQLite {apsw.sqlite_lib_version()}"])
-        + ", "
-        + ", ".join(versions),
+        ", ".join(versions),
         os.getloadavg()[0],
     )
 
@@ -69,6 +72,30 @@ def await_quiet() -> None:
             return
         tell(f"waiting for quiet: load {load:.2f}")
         time.sleep(15)
+
+
+class Others:
+    """How much of the machine went to processes that are not ours."""
+
+    def __init__(self) -> None:
+        """Begin to watch."""
+        self._begun = time.monotonic(), _busy(), _own()
+
+    def share(self) -> float:
+        """The share of all cores since then."""
+        begun, busy, own = self._begun
+        taken = (_busy() - busy) - (_own() - own)
+        return max(0.0, taken / (time.monotonic() - begun) / (os.cpu_count() or 1))
+
+
+def _busy() -> float:
+    every = psutil.cpu_times()
+    return every.user + every.nice + every.system
+
+
+def _own() -> float:
+    """Seconds of this process and of those that it waited for."""
+    return sum(os.times()[:4])
 
 
 def _cpuinfo() -> str:

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import report
 import texts
-from machine import Machine, await_quiet, describe
+from machine import Machine, Others, await_quiet, describe
 from report import Table
 
 HERE = Path(__file__).resolve().parent
@@ -38,13 +38,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     texts.model()
     if not arguments.quick:
         await_quiet()
-    machine = describe()
-    report.tell(machine.line())
+    machine, others = describe(), Others()
+    report.tell(f"{machine.cpu}, {machine.cores} cores, load {machine.load:.2f}")
     tables = [
         table
         for name in arguments.only or BENCHMARKS
         for table in measured(name, quick=arguments.quick)
     ]
+    machine = replace(machine, others=others.share())
+    report.tell(f"Other processes took {machine.others:.0%} of the machine meanwhile.")
     if not (arguments.quick or arguments.only):
         keep(machine, tables)
 

@@ -50,9 +50,9 @@ def db(engine: LocalEngine, tmp_path: Path) -> Iterator[apsw.Connection]:
 
 
 @pytest.fixture
-def sql(db: apsw.Connection) -> Sql:
+def sql(db: apsw.Connection, engine: LocalEngine) -> Sql:
     """SQL on that database."""
-    return Sql(db)
+    return Sql(db, engine)
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ class Sql:
 
     def __init__(self, db: apsw.Connection, engine: LocalEngine | None = None) -> None:
         self.db = db
+        self.db_path = db.filename
         self.engine = engine
 
     def __call__(self, sql: str, *bindings: Any) -> Any:

@@ -1,13 +1,16 @@
 """Run plans on an APSW connection, inside whatever transaction is open there."""
 
+from contextlib import suppress
 from typing import TypeVar
 
 import apsw
 
-from sqlembed.plan import Boundary, Many, Plan, Rows, Statement, StatementError
+from sqlembed.plan import Boundary, Many, Plan, Row, Rows, Statement, StatementError
 
 Result = TypeVar("Result")
 SAVEPOINT = "sqlembed_plan"
+BEGIN = "BEGIN IMMEDIATE"
+UNDO_TRIES = 3
 
 
 def run(db: apsw.Connection, plan: Plan[Result]) -> Result:
@@ -22,7 +25,8 @@ def run(db: apsw.Connection, plan: Plan[Result]) -> Result:
         while True:
             try:
                 rows = _perform(db, transaction, request)
-            except apsw.Error as error:
+            except (apsw.SQLError, apsw.LockedError) as error:
+                # Others (busy, interrupted, full) are no plan's to handle.
                 failure = StatementError(str(error))
                 failure.__cause__ = error
                 request = plan.throw(failure)
@@ -44,7 +48,10 @@ def _perform(
 ) -> Rows:
     match request:
         case Statement(sql, bindings):
-            return db.execute(sql, bindings or None).fetchall()
+            cursor = db.cursor()
+            if db.row_trace is not None:  # the host's may turn rows into something else
+                cursor.row_trace = _as_it_is
+            return cursor.execute(sql, bindings or None).fetchall()
         case Many(sql, bindings):
             db.executemany(sql, bindings)
         case Boundary.BEGIN:
@@ -52,6 +59,10 @@ def _perform(
         case Boundary.COMMIT:
             transaction.commit()
     return []
+
+
+def _as_it_is(_: apsw.Cursor, row: Row) -> Row:
+    return row
 
 
 class Transaction:
@@ -76,8 +87,8 @@ class Transaction:
                 return
             self._commit = f"RELEASE {SAVEPOINT}"
             self._undo = f"ROLLBACK TO {SAVEPOINT}; RELEASE {SAVEPOINT}"
-        elif self._db.txn_state("main") != apsw.SQLITE_TXN_WRITE:
-            self._db.execute("BEGIN IMMEDIATE")
+        elif self._db.txn_state() != apsw.SQLITE_TXN_WRITE:
+            self._db.execute(BEGIN)
             self._commit, self._undo = "COMMIT", "ROLLBACK"
 
     def commit(self) -> None:
@@ -88,6 +99,18 @@ class Transaction:
 
     def undo(self) -> None:
         """Drop the changes of what was begun and not committed."""
-        if self._commit is not None and self._db.in_transaction:
-            self._commit = None
-            self._db.execute(self._undo)
+        if self._commit is None:
+            return
+        self._commit = None
+        for _ in range(UNDO_TRIES):
+            if not self._db.in_transaction:
+                return
+            try:
+                self._db.execute(self._undo)
+                return
+            except apsw.InterruptError:
+                # After an interrupt nothing runs until the host's statement ends, ROLLBACK
+                # neither. But a statement that writes and is interrupted makes SQLite roll
+                # the whole transaction back, as it documents; this one is prepared already.
+                with suppress(apsw.Error):
+                    self._db.execute(BEGIN)

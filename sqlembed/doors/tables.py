@@ -2,7 +2,6 @@
 
 import json
 import weakref
-from collections.abc import Collection
 from typing import Any
 
 import apsw
@@ -13,6 +12,8 @@ from sqlembed.errors import InputError
 from sqlembed.functions.registry import Restriction, Table
 from sqlembed.plan import Row, SqlValue
 
+AMONG, ONLY = "id IN", "id ="
+"""How ``idxStr`` names a restriction among the arguments."""
 EXPECTED_ROWS = 10
 EXPECTED_COST = 1000.0
 LAST_RESORT_COST = 1e30
@@ -48,8 +49,6 @@ class VirtualTable:
         self.connection = weakref.ref(db)
         self.engine = engine
         self.table = table
-        self.asked: dict[int, tuple[tuple[SqlValue, ...], SqlValue]] = {}
-        """By open cursor, its arguments and the one id it was asked for."""
 
     def BestIndexObject(self, plan: apsw.IndexInfo) -> bool:  # noqa: N802  # APSW's name
         """Take the arguments and one restriction; ``idxStr`` names the values in their order."""
@@ -57,33 +56,26 @@ class VirtualTable:
         taken: list[str] = []
         cost = EXPECTED_COST
         missing = set(table.parameters[: table.least])
-        restriction: int | None = None
         for which in range(plan.nConstraint):
             if plan.get_aConstraint_op(which) != apsw.SQLITE_INDEX_CONSTRAINT_EQ:
                 continue
             column = plan.get_aConstraint_iColumn(which)
             parameter = column - len(table.columns)
+            usable = plan.get_aConstraint_usable(which)
             if parameter >= 0:
-                if not plan.get_aConstraint_usable(which):
+                if not usable:
                     return False
                 missing.discard(table.parameters[parameter])
                 self._take(plan, which, taken, table.parameters[parameter])
-            elif (
-                column >= 0
-                and table.columns[column] == table.restricted
-                and plan.get_aConstraint_usable(which)
-                and (restriction is None or plan.get_aConstraintUsage_in(which))
-            ):
-                restriction = which
+            elif usable and column >= 0 and table.columns[column] == table.restricted:
+                if plan.get_aConstraintUsage_in(which):
+                    plan.set_aConstraintUsage_in(which, True)
+                    self._take(plan, which, taken, AMONG)
+                else:
+                    self._take(plan, which, taken, ONLY)
+                    cost = LAST_RESORT_COST
         if missing:
             raise InputError(f"{_usage(table)}: {', '.join(sorted(missing))} is missing")
-        if restriction is not None:
-            if plan.get_aConstraintUsage_in(restriction):
-                plan.set_aConstraintUsage_in(restriction, True)
-                self._take(plan, restriction, taken, "among")
-            else:
-                self._take(plan, restriction, taken, "only")
-                cost = LAST_RESORT_COST
         plan.idxStr = json.dumps(taken)
         plan.estimatedRows = EXPECTED_ROWS
         plan.estimatedCost = cost
@@ -114,37 +106,39 @@ class Cursor:
         self._rows: list[Row] = []
         self._arguments: tuple[SqlValue, ...] = ()
         self._position = 0
+        self._asked: SqlValue = None
+        """The one id it was asked for."""
 
     def Filter(  # noqa: N802  # APSW's name
         self, _number: int, taken: str | None, values: tuple[Any, ...] | None
     ) -> None:
         """Run the plan with these arguments."""
         function = self._table.table
-        given = dict(zip(json.loads(taken or "[]"), values or (), strict=True))
-        self._arguments = tuple(given.get(name) for name in function.parameters)
-        among: Collection[SqlValue] | None = None
-        if "only" in given:
-            self._refuse_join(given["only"])
-            among = [given["only"]]
-        elif "among" in given:
-            among = given["among"] or ()  # APSW gives None for an empty set
+        given = list(zip(json.loads(taken or "[]"), values or (), strict=True))
+        arguments = dict(given)
+        self._arguments = tuple(arguments.get(name) for name in function.parameters)
+        among: set[SqlValue] | None = None
+        for what, value in given:
+            if what == ONLY:
+                self._refuse_join(value)
+            if what in (ONLY, AMONG):  # APSW gives None for an empty set
+                allowed = {value} if what == ONLY else set(value or ())
+                among = allowed if among is None else among & allowed
         connection = self._table.connection()
         assert connection is not None
         plan = function.plan(self._table.engine, Restriction(among), *self._arguments)
         self._rows, self._position = list(run(connection, plan)), 0
 
     def _refuse_join(self, value: SqlValue) -> None:
-        asked = (self._arguments, value)
         name, column = self._table.table.name, self._table.table.restricted
-        for arguments, earlier in self._table.asked.values():
-            if arguments == self._arguments and earlier != value:
-                raise InputError(
-                    f"this statement calls {name}() anew for each {column} of another table, which"
-                    f" would make every one of them a nearest row; write {column} IN"
-                    f" (SELECT {column} FROM {name}(...)), or WITH k AS MATERIALIZED"
-                    f" (SELECT * FROM {name}(...)) and join k"
-                )
-        self._table.asked[id(self)] = asked
+        if self._asked not in (None, value):
+            raise InputError(
+                f"this statement calls {name}() anew for each {column} of another table, which"
+                f" would make every one of them a nearest row; write {column} IN"
+                f" (SELECT {column} FROM {name}(...)), or WITH k AS MATERIALIZED"
+                f" (SELECT * FROM {name}(...)) and join k"
+            )
+        self._asked = value
 
     def Eof(self) -> bool:  # noqa: N802  # APSW's name
         """Whether the rows are all given."""
@@ -167,7 +161,6 @@ class Cursor:
 
     def Close(self) -> None:  # noqa: N802  # APSW's name
         """Let go of the rows."""
-        self._table.asked.pop(id(self), None)
         self._rows = []
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from threading import Lock
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import apsw
 
@@ -34,6 +34,7 @@ INSERT_ENTRY = """
 INSERT INTO entry(key, space, kind, value, used) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT(key) DO UPDATE SET used = excluded.used RETURNING value"""
 TOUCH = "UPDATE entry SET used = ? WHERE key = ?"
+FORGET = "DELETE FROM entry WHERE key = ?"
 EVICT = "DELETE FROM entry WHERE id IN (SELECT id FROM entry ORDER BY used LIMIT ?)"
 CLEAR_ALL = "DELETE FROM entry"
 CLEAR_MODEL = "DELETE FROM entry WHERE space IN (SELECT id FROM space WHERE model = ?)"
@@ -56,15 +57,18 @@ class Cache:
         self.path = path
         self.most_bytes = most_bytes
         self.problem: str | None = None
-        """Why the file could not be used the last time it was tried; None if it could."""
+        """Why the file could not be used; None again once something was stored."""
         self._connection: apsw.Connection | None = None
         self._lock = Lock()
         self._touched: dict[bytes, int] = {}
         self._spaces: dict[str, int] = {}
 
-    def get(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The values remembered, by key; absent keys are left out."""
-        return self._attempt(lambda db: self._get(db, keys), {})
+    def get(self, keys: Iterable[bytes], width: int) -> dict[bytes, bytes]:
+        """The values remembered, by key; absent keys are left out.
+
+        :param width: the bytes of a value; one of another width is damaged, and forgotten
+        """
+        return self._attempt(lambda db: self._get(db, keys, width), {})
 
     def put(self, space: Space, kind: Kind, values: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
         """Remember *values* by key.
@@ -81,6 +85,12 @@ class Cache:
         """Entries and bytes by model and kind."""
         query = resources.sql("cache_summary")
         return self._attempt(lambda db: [Holding(*row) for row in db.execute(query)], [])
+
+    def after_fork(self) -> None:
+        """Open the file anew in this child: SQLite forbids to carry a connection over."""
+        self._lock = Lock()
+        self._abandoned = self._connection  # kept, since closing it would use it
+        self._connection = None
 
     def close(self) -> None:
         """Write down the uses not noted yet, and close the file."""
@@ -99,7 +109,6 @@ class Cache:
                 self.problem = f"{self.path}: {error}"
                 self._drop_connection()
                 return otherwise
-            self.problem = None
             return result
 
     def _open(self) -> apsw.Connection:
@@ -132,11 +141,15 @@ class Cache:
         except OSError as refused:
             self.problem = f"{self.path} is damaged ({error}) and cannot be moved: {refused}"
 
-    def _get(self, db: apsw.Connection, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+    def _get(self, db: apsw.Connection, keys: Iterable[bytes], width: int) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
         now = int(time.time())
         for key in keys:
-            for value, used in db.execute(SELECT_ENTRY, (key,)):
+            rows: list[tuple[Any, ...]] = db.execute(SELECT_ENTRY, (key,)).fetchall()
+            for value, used in rows:
+                if len(value) != width:
+                    db.execute(FORGET, (key,))
+                    continue
                 found[key] = value
                 if now - used > FRESH_SECONDS:
                     self._touched[key] = now
@@ -154,6 +167,7 @@ class Cache:
                 stored[key] = db.execute(INSERT_ENTRY, row).get
             self._touch(db)
             self._evict(db)
+        self.problem = None
         return stored
 
     def _space_id(self, db: apsw.Connection, space: Space) -> int:

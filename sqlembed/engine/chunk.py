@@ -14,6 +14,8 @@ SENTENCE_END = re.compile("[.!?\u2026\u3002\uff01\uff1f]['\"\u201d\u2019)\\]]*\\
 PARAGRAPH_END = re.compile(r"\n\s*\n\s*$|\n\s*\n$")
 JOINERS = "\u200d\ufe0e\ufe0f"
 """Zero-width joiner and variation selectors: they belong to the character before."""
+LONGEST_CLUSTER = 32
+"""Characters that are kept together at most; real text has far fewer."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,13 @@ def _fitting(word: str, most_tokens: int, count: Count) -> list[str]:
     if len(word) <= most_tokens // 8 or count([word])[0] <= most_tokens:
         return [word]
     middle = len(word) // 2
-    while middle < len(word) - 1 and _continues(word[middle]):
-        middle += 1
-    if middle in (0, len(word)):
+    longest = min(len(word) - 1, middle + LONGEST_CLUSTER)
+    whole = next((n for n in range(middle, longest) if not _continues(word[n])), middle)
+    if whole in (0, len(word)):
         return [word]
     return [
-        *_fitting(word[:middle], most_tokens, count),
-        *_fitting(word[middle:], most_tokens, count),
+        *_fitting(word[:whole], most_tokens, count),
+        *_fitting(word[whole:], most_tokens, count),
     ]
 
 

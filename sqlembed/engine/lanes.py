@@ -39,9 +39,12 @@ class Lanes(Generic[Slot]):
         """Borrow every slot, as soon as those at work are back."""
         with self._changed:
             self._urgent += 1
-            self._changed.wait_for(lambda: len(self._free) == self._total)
-            self._urgent -= 1
-            slots, self._free = self._free, []
+            try:
+                self._changed.wait_for(lambda: len(self._free) == self._total)
+                slots, self._free = self._free, []
+            finally:  # Ctrl-C while it waits must not hold the backlog for ever
+                self._urgent -= 1
+                self._changed.notify_all()
         try:
             yield slots
         finally:

@@ -1,7 +1,9 @@
 """The engine in this process: the cache in front of the models."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
+from weakref import WeakMethod
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from sqlembed.engine.interface import CacheState, ModelState
 from sqlembed.engine.library import Library
 from sqlembed.engine.rerank import Reranker
 from sqlembed.engine.space import Space
+from sqlembed.vectors import FLOAT_BYTES
 from sqlembed.weights.manifest import Role
 
 MOST_ORIGINS = 100_000
@@ -31,6 +34,7 @@ class LocalEngine:
         self._fronts: dict[tuple[str | None, Role], Front[bytes]] = {}
         self._origins: dict[int, Space] = {}
         self._asked: dict[str, list[int]] = {}
+        os.register_at_fork(after_in_child=_weakly(self._after_fork))
 
     def space(self, model: str | None = None) -> Space:
         """The embedding space of *model*; needs its receipt, not its weights."""
@@ -78,7 +82,7 @@ class LocalEngine:
             else:
                 vectors[text] = vector
         if unknown:
-            found = self.cache.get(unknown)
+            found = self.cache.get(unknown, space.dimension * FLOAT_BYTES)
             counts = self._asked.setdefault(space.model, [0, 0])
             counts[0] += len(found)
             counts[1] += len(unknown) - len(found)
@@ -152,6 +156,11 @@ class LocalEngine:
             self.unload(name)
         self.cache.close()
 
+    def _after_fork(self) -> None:
+        self._lock = Lock()
+        self.library.after_fork()
+        self.cache.after_fork()
+
     def _name(self, model: str | None) -> str:
         return model or self.library.default
 
@@ -176,3 +185,14 @@ class LocalEngine:
             front.put(text, vector)
             self._origins[hash(vector)] = space
         return learned
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """*method* without keeping its engine alive: a fork's hooks are never removed."""
+    reference = WeakMethod(method)
+
+    def call() -> None:
+        if (alive := reference()) is not None:
+            alive()
+
+    return call

@@ -10,6 +10,7 @@ from sqlembed.engine.late import Tokens, score
 from sqlembed.engine.library import Library
 from sqlembed.engine.model import Model
 from sqlembed.engine.space import Space
+from sqlembed.vectors import FLOAT_BYTES
 from sqlembed.weights.manifest import Role
 
 
@@ -55,7 +56,7 @@ class Reranker:
         scores = {key: s for key in keys if (s := self._scores.get(key.hex())) is not None}
         unknown = [key for key in keys if key not in scores]
         if unknown:
-            scores |= self._learn(self._cache.get(unknown))
+            scores |= self._learn(self._cache.get(unknown, FLOAT_BYTES))
         counts = self.asked.setdefault(space.model, [0, 0])
         counts[0] += len(scores)
         counts[1] += len(keys) - len(scores)

@@ -29,18 +29,15 @@ def index(
         text_argument(table, "the table"), text_argument(expression, "the expression")
     )
     name = chosen.name or seen.table
-    existing = yield from catalog.listed()
-    if any(each.name.lower() == name.lower() for each in existing):
-        if chosen.if_not_exists:
-            return 0
-        raise SchemaError(
-            f"index {name} exists already; drop it first (SELECT sqlembed_drop('{name}')), give"
-            ' this one another name ({"name": "..."}), or pass {"if_not_exists": true}'
-        )
+    if (yield from _exists(name, chosen)):
+        return 0
     space = engine.space(chosen.model)
     if chosen.backlog == "now":
         engine.load(space.model)  # what cannot be loaded must fail before anything is made
     yield Boundary.BEGIN
+    if (yield from _exists(name, chosen)):  # made by another meanwhile
+        yield Boundary.COMMIT
+        return 0
     yield from catalog.migrate()
     made = yield from store.create(name, seen, space, chosen)
     yield Statement(triggers.queue_all(made.index_id, seen))
@@ -48,6 +45,17 @@ def index(
     if chosen.backlog == "later":
         return 0
     return (yield from flush.flush(engine, made))
+
+
+def _exists(name: str, options: index_options.Options) -> Plan[bool]:
+    indexes = yield from catalog.listed()
+    exists = any(each.name.lower() == name.lower() for each in indexes)
+    if exists and not options.if_not_exists:
+        raise SchemaError(
+            f"index {name} exists already; drop it first (SELECT sqlembed_drop('{name}')), give"
+            ' this one another name ({"name": "..."}), or pass {"if_not_exists": true}'
+        )
+    return exists
 
 
 def flush_waiting(engine: Engine, name: SqlValue = None, most: SqlValue = None) -> Plan[int]:

@@ -5,6 +5,7 @@ sqlite-vec takes it; only ``vec_mean`` gives another length.
 """
 
 import json
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -26,6 +27,9 @@ from sqlembed.functions.registry import (
 )
 from sqlembed.plan import Plan, Row, SqlValue
 from sqlembed.weights.manifest import Role
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""What JSON can write and a text cannot hold."""
 
 
 def embed(engine: Engine, text: SqlValue, model: SqlValue = None) -> bytes | None:
@@ -66,8 +70,10 @@ def embed_each(
     errors: dict[int, str] = {}
     good: dict[int, str] = {}
     for ordinal, element in enumerate(elements):
-        if isinstance(element, str):
+        if isinstance(element, str) and not SURROGATE.search(element):
             good[ordinal] = element
+        elif isinstance(element, str):
+            errors[ordinal] = "an element has half of a surrogate pair, which is no character"
         elif element is not None:
             errors[ordinal] = f"an element is a text or null; got {json.dumps(element)[:40]}"
     found = dict(zip(good, _embed_good(engine, good, name, errors), strict=True))
@@ -93,7 +99,7 @@ def _embed_good(
 def _json_array(text: SqlValue) -> list[object]:
     try:
         elements = json.loads(text)  # type: ignore[arg-type]
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(
             f"embed_each() takes a JSON array of texts, as json_group_array() makes it;"
             f" got {described(text)}"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlembed.engine.interface import Engine
-from sqlembed.errors import SpaceError
+from sqlembed.errors import InputError, SpaceError
 from sqlembed.index import catalog, store
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
@@ -15,10 +15,10 @@ PAGE_ROWS = 512
 
 WAITING = """
 SELECT key, generation FROM main.sqlembed_queue
-WHERE index_id = ? AND key > ? ORDER BY key LIMIT ?"""
+WHERE index_id = ? AND key >= ? ORDER BY key LIMIT ?"""
 GENERATION = "SELECT generation FROM main.sqlembed_queue WHERE index_id = ? AND key = ?"
 DONE = "DELETE FROM main.sqlembed_queue WHERE index_id = ? AND key = ?"
-LOWEST = -(1 << 63)
+LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 
 
 class Embedded(NamedTuple):
@@ -38,17 +38,32 @@ def flush(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
     """
     yield from catalog.check_watched(index)
     check_space(engine, index)
-    after, done = LOWEST, 0
+    first, done = LOWEST, 0
+    failed: dict[int, str] = {}
     while most is None or done < most:
         room = PAGE_ROWS if most is None else min(PAGE_ROWS, most - done)
-        page = yield Statement(WAITING, (index.index_id, after, room))
+        page = yield Statement(WAITING, (index.index_id, first, room))
         if not page:
             break
-        after = int(page[-1][0])  # type: ignore[arg-type]
-        done += yield from _store_page(engine, index, page)
+        done += yield from _store_page(engine, index, page, failed)
+        last = int(str(page[-1][0]))
+        if last == HIGHEST:
+            break
+        first = last + 1
     if most is None:
         yield from _forget_orphans(index)
+    if failed:
+        raise _unreadable(index, failed)
     return done
+
+
+def _unreadable(index: Index, failed: dict[int, str]) -> InputError:
+    key, reason = next(iter(failed.items()))
+    which = f"the row of key {key}" if len(failed) == 1 else f"{len(failed)} rows, first key {key}"
+    return InputError(
+        f"index {index.name}: the expression {index.source.expression} fails on {which}: {reason};"
+        " the other rows are stored, and these wait until they are changed"
+    )
 
 
 def store_row(engine: Engine, index: Index, key: int) -> Plan[bool]:
@@ -57,7 +72,7 @@ def store_row(engine: Engine, index: Index, key: int) -> Plan[bool]:
     check_space(engine, index)
     waiting = yield Statement(GENERATION, (index.index_id, key))
     page: list[Row] = [(key, *row) for row in waiting]
-    return bool((yield from _store_page(engine, index, page)))
+    return bool((yield from _store_page(engine, index, page, {})))
 
 
 def check_space(engine: Engine, index: Index) -> None:
@@ -94,10 +109,11 @@ def embed_rows(engine: Engine, index: Index, texts: dict[int, str]) -> dict[int,
 
 def _forget_orphans(index: Index) -> Plan[None]:
     """Remove what is stored of rows that REPLACE deleted, which fires no trigger."""
-    orphans = yield Statement(sources.orphans(index.source, index.chunk_table, index.key_table))
-    if orphans:
+    query = sources.orphans(index.source, index.index_id, index.chunk_table, index.key_table)
+    if (yield Statement(query)):
         yield Boundary.BEGIN
-        for (key,) in orphans:
+        # Asked again under the write lock: such a row may have come back meanwhile.
+        for (key,) in (yield Statement(query)):
             yield from store.forget(index, int(str(key)))
             yield from _forget_key(index, int(str(key)))
         yield Boundary.COMMIT
@@ -108,24 +124,28 @@ def _forget_key(index: Index, key: int) -> Plan[None]:
         yield Statement(f"DELETE FROM main.{index.key_table} WHERE key = ?", (key,))
 
 
-def _store_page(engine: Engine, index: Index, page: Sequence[Row]) -> Plan[int]:
+def _store_page(
+    engine: Engine, index: Index, page: Sequence[Row], failed: dict[int, str]
+) -> Plan[int]:
+    """Store what waits of *page*; rows that cannot be read are added to *failed* and stay."""
     generations: dict[int, SqlValue] = {int(str(key)): generation for key, generation in page}
     encoding = yield from sources.text_encoding()
-    rows = yield from sources.read_rows(index.source, index.key_table, generations, encoding)
-    texts = {key: text for key, (_, text) in rows.items() if text is not None}
+    found = yield from sources.read_rows(index.source, index.key_table, generations, encoding)
+    failed |= found.failed
+    texts = {key: text for key, (_, text) in found.rows.items() if text is not None}
     embedded = embed_rows(engine, index, texts)
     yield Boundary.BEGIN
     done = 0
     chunks: list[Row] = []
     for key, generation in generations.items():
         current = yield Statement(GENERATION, (index.index_id, key))
-        if current != [(generation,)]:
+        if current != [(generation,)] or key in found.failed:
             continue  # changed, or stored by another, since it was read
         yield from store.forget(index, key)
         for ordinal, part in enumerate(embedded.get(key, [])):
             chunks.append((key, ordinal, part.start, part.stop, part.digest, part.vector))
         yield Statement(DONE, (index.index_id, key))
-        if key not in rows:
+        if key not in found.rows:
             yield from _forget_key(index, key)
         done += 1
     yield from store.add(index, chunks)

@@ -14,7 +14,7 @@ from sqlembed import vectors
 from sqlembed.engine.interface import Engine
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index, check_watched
-from sqlembed.index.flush import check_space, embed_rows
+from sqlembed.index.flush import HIGHEST, LOWEST, check_space, embed_rows
 from sqlembed.plan import Plan, SqlValue, Statement
 
 EXACT_CHUNKS = 10_000
@@ -115,9 +115,9 @@ def _keys(index: Index, ids: Iterable[SqlValue]) -> Plan[list[int]]:
     """The keys of the rows with these ids; ids of no row are left out."""
     if not index.source.mapped:
         # SQLite compares 5 and 5.0 as equal; a text is never an integer key.
-        return [int(i) for i in ids if isinstance(i, int | float) and int(i) == i]
-    names = sources.mapped_names(index.source)
-    identity = names[0] if len(names) == 1 else f"json_array({', '.join(names)})"
+        numbers = (i for i in ids if isinstance(i, int | float) and LOWEST <= i <= HIGHEST)
+        return [int(i) for i in numbers if int(i) == i and int(i) <= HIGHEST]
+    identity = sources.identity(sources.mapped_names(index.source))
     keys: list[int] = []
     for part in sources.slices(ids):
         marks = ", ".join("?" * len(part))
@@ -144,8 +144,8 @@ def _fresh(
             rows = yield Statement(sql, (index.index_id, *part))
             waiting += [int(str(row[0])) for row in rows]
     encoding = yield from sources.text_encoding()
-    rows_by_key = yield from sources.read_rows(index.source, index.key_table, waiting, encoding)
-    texts = {key: rows_by_key[key][1] for key in waiting if key in rows_by_key}
+    found = yield from sources.read_rows(index.source, index.key_table, waiting, encoding)
+    texts = {key: found.rows[key][1] for key in waiting if key in found.rows}
     present = {key: text for key, text in texts.items() if text is not None}
     affordable = _affordable(engine, index, present)
     hits = [
@@ -154,21 +154,24 @@ def _fresh(
         for part in parts
     ]
     total = int(str(count[0][0])) if keys is None else len(waiting)
-    return Fresh(hits, total, len(waiting) - len(present) + len(affordable))
+    missed = len(present) - len(affordable) + len(found.failed)
+    return Fresh(hits, total, len(waiting) - missed)
 
 
 def _affordable(engine: Engine, index: Index, texts: dict[int, str]) -> dict[int, str]:
     """Those of *texts*, newest first, whose vectors are remembered or may be computed now."""
     known = engine.recall(list(texts.values()), index.model, "document")
+    unknown = [text for text in dict.fromkeys(texts.values()) if text not in known]
+    affordable = set(known)
     room = FRESH_CHUNKS
-    chosen: dict[int, str] = {}
-    for key, text in texts.items():
-        if text not in known:
-            if room <= 0:
-                continue
-            room -= 1
-        chosen[key] = text
-    return chosen
+    for text, chunks in zip(unknown, engine.chunk(unknown, index.model), strict=True):
+        parts = [part.text for part in chunks]
+        missing = len(parts) - len(engine.recall(parts, index.model, "document"))
+        # The first may exceed the budget alone, or a very long text would never be searched.
+        if missing <= max(room, 0) or room == FRESH_CHUNKS:
+            room -= missing
+            affordable.add(text)
+    return {key: text for key, text in texts.items() if text in affordable}
 
 
 def _stored(
@@ -212,7 +215,7 @@ def _present(index: Index, hits: list[Hit]) -> Plan[list[tuple[Hit, SqlValue, st
     """*hits* whose row still exists: REPLACE deletes rows without firing a trigger."""
     encoding = yield from sources.text_encoding()
     keys = [hit.key for hit in hits]
-    rows = yield from sources.read_rows(index.source, index.key_table, keys, encoding)
+    rows = (yield from sources.read_rows(index.source, index.key_table, keys, encoding)).rows
     return [(hit, rows[hit.key][0], rows[hit.key][1] or "") for hit in hits if hit.key in rows]
 
 

@@ -39,7 +39,7 @@ def parse(text: str | None) -> Options:
         return Options()
     try:
         given = json.loads(text)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise OptionError(
             f'options are a JSON object, such as {{"model": "..."}}; got {text!r}'
         ) from error

@@ -21,6 +21,9 @@ COLLATIONS = "SELECT name, coll FROM pragma_index_xinfo(?, 'main') WHERE key"
 
 STRINGS = re.compile(r"'(?:[^']|'')*'")
 DOUBLE_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+NOW = re.compile(
+    r"'now'|\b(date|time|datetime|julianday|unixepoch)\s*\(\s*\)|\bstrftime\s*\([^,()]*\)", re.I
+)
 SLICE = 500
 """Keys bound in one statement; SQLite allows at least 999 parameters."""
 
@@ -67,12 +70,19 @@ class Source:
     @property
     def id_sql(self) -> str:
         """SQL for the key as users see it: its value, or a JSON array of several."""
-        columns = ", ".join(self.column(name) for name in self.key)
-        return columns if len(self.key) == 1 else f"json_array({columns})"
+        return identity([self.column(name) for name in self.key])
 
     def column(self, name: str) -> str:
         """*name*, qualified so that nothing else can be meant."""
         return f"{quote(self.table)}.{quote(name)}"
+
+
+def identity(columns: Sequence[str]) -> str:
+    """SQL for what users see of a key: its value, or a JSON array of several (BLOBs as hex)."""
+    if len(columns) == 1:
+        return columns[0]
+    shown = (f"CASE typeof({c}) WHEN 'blob' THEN hex({c}) ELSE {c} END" for c in columns)
+    return f"json_array({', '.join(shown)})"
 
 
 def inspect(table: str, expression: str) -> Plan[Source]:
@@ -97,10 +107,6 @@ def inspect(table: str, expression: str) -> Plan[Source]:
             f"table {name} has no primary key, and its rowids change at VACUUM, so an index cannot"
             " tell its rows apart; declare one, best an INTEGER PRIMARY KEY"
         )
-    if len(key) > 1 and any("BLOB" in column.type.upper() for column in key):
-        raise SchemaError(
-            f"table {name} has a BLOB in a key of several columns, which is not supported"
-        )
     indexes = yield Statement(KEY_INDEX, (name,))
     collations: dict[SqlValue, SqlValue] = {}
     if indexes:
@@ -118,37 +124,60 @@ def inspect(table: str, expression: str) -> Plan[Source]:
     )
 
 
-def read_rows(
-    source: Source, key_table: str, keys: Iterable[int], encoding: str
-) -> Plan[dict[int, tuple[SqlValue, str | None]]]:
-    """The id and the text of the rows with these keys; rows that are gone are left out.
+class Found(NamedTuple):
+    """Rows of the application's table, by key; those that are gone are left out."""
+
+    rows: dict[int, tuple[SqlValue, str | None]]
+    """The id as users see it, and the text."""
+    failed: dict[int, str]
+    """Why the expression fails on a row."""
+
+
+def read_rows(source: Source, key_table: str, keys: Iterable[int], encoding: str) -> Plan[Found]:
+    """The id and the text of the rows with these keys.
 
     :param encoding: the database's text encoding, as Python names it
     """
-    found: dict[int, tuple[SqlValue, str | None]] = {}
+    found = Found({}, {})
     select, wanted = _select(source, key_table)
-    for part in slices(keys):
+    parts = list(slices(keys))
+    while parts:
+        part = parts.pop()
         marks = ", ".join("?" * len(part))
-        rows = yield Statement(f"{select} WHERE {wanted.format(marks)}", tuple(part))
-        for key, identity, text in rows:
-            assert isinstance(key, int)
-            assert text is None or isinstance(text, bytes)
-            # Bytes, decoded here: a text that is not valid must not stop its neighbours.
-            found[key] = (identity, None if text is None else text.decode(encoding, "replace"))
+        try:
+            rows = yield Statement(f"{select} WHERE {wanted.format(marks)}", tuple(part))
+        except StatementError as error:
+            # The expression fails on some row: find it, and read its neighbours.
+            if len(part) == 1:
+                found.failed[int(str(part[0]))] = str(error)
+            else:
+                middle = len(part) // 2
+                parts += [part[:middle], part[middle:]]
+            continue
+        for key, is_text, shown, text in rows:
+            # Bytes, decoded here: what is not valid text must not stop its neighbours.
+            name = _decoded(shown, encoding) if is_text else shown
+            found.rows[int(str(key))] = (name, _decoded(text, encoding))
     return found
 
 
-def orphans(source: Source, chunk_table: str, key_table: str) -> str:
-    """A query for the keys that are stored though the table has no such row."""
-    table = f"main.{quote(source.table)}"
-    if not source.mapped:
-        gone = f"NOT EXISTS (SELECT 1 FROM {table} WHERE {source.column(source.key[0])} = key)"
-        return f"SELECT DISTINCT key FROM main.{chunk_table} WHERE {gone}"
-    pairs = zip(mapped_names(source), source.key, strict=True)
-    same = " AND ".join(f"{source.column(name)} = {mapped}" for mapped, name in pairs)
-    gone = f"NOT EXISTS (SELECT 1 FROM {table} WHERE {same})"
-    waits = "SELECT key FROM main.sqlembed_queue"
-    return f"SELECT key FROM main.{key_table} WHERE {gone} AND key NOT IN ({waits})"
+def _decoded(value: SqlValue, encoding: str) -> str | None:
+    return value.decode(encoding, "replace") if isinstance(value, bytes) else None
+
+
+def orphans(source: Source, index_id: int, chunk_table: str, key_table: str) -> str:
+    """A query for the keys that are stored though the table has no such row, nor one that waits."""
+    # Qualified by a name of ours: the table may have a column called key.
+    ours = f"main.{key_table if source.mapped else chunk_table} AS sqlembed_ours"
+    names = mapped_names(source) if source.mapped else ["key"]
+    pairs = zip(names, source.key, strict=True)
+    same = " AND ".join(f"{source.column(name)} = sqlembed_ours.{mine}" for mine, name in pairs)
+    gone = f"NOT EXISTS (SELECT 1 FROM main.{quote(source.table)} WHERE {same})"
+    waits = f"SELECT key FROM main.sqlembed_queue WHERE index_id = {index_id}"
+    return (
+        f"SELECT DISTINCT sqlembed_ours.key FROM {ours}"
+        f" WHERE {gone} AND sqlembed_ours.key NOT IN ({waits})"
+    )
 
 
 def slices(values: Iterable[SqlValue]) -> Iterable[Sequence[SqlValue]]:
@@ -168,13 +197,17 @@ def _select(source: Source, key_table: str) -> tuple[str, str]:
     table = f"main.{quote(source.table)}"
     columns = [source.column(name) for name in source.key]
     if not source.mapped:
-        return f"SELECT {columns[0]}, {columns[0]}, {text} FROM {table}", f"{columns[0]} IN ({{}})"
+        key = columns[0]
+        return f"SELECT {key}, false, {key}, {text} FROM {table}", f"{key} IN ({{}})"
     names = mapped_names(source)
     same = " AND ".join(f"{name} = {column}" for name, column in zip(names, columns, strict=True))
     key = f"(SELECT key FROM main.{key_table} WHERE {same})"
     keys = f"SELECT {', '.join(names)} FROM main.{key_table} WHERE key IN ({{}})"
     wanted = f"({', '.join(columns)}) IN ({keys})"
-    return f"SELECT {key}, {source.id_sql}, {text} FROM {table}", wanted
+    shown = source.id_sql
+    is_text = f"typeof({shown}) = 'text'"
+    shown = f"CASE WHEN {is_text} THEN CAST({shown} AS BLOB) ELSE {shown} END"
+    return f"SELECT {key}, {is_text}, {shown}, {text} FROM {table}", wanted
 
 
 def mapped_names(source: Source) -> list[str]:
@@ -207,8 +240,10 @@ def _check_expression(table: str, columns: list[Column], expression: str) -> Pla
         if quoted.replace('""', '"').lower() not in names:
             # SQLite would take it for a string.
             raise NotFoundError(f"no such column: {quoted} in {table}, {_listed(columns)}")
-    declared = ", ".join(f"{quote(column.name)} {column.type}" for column in columns)
-    check = f"EXPLAIN CREATE TABLE main.sqlembed_check({declared}, sqlembed_text AS ({expression}))"
+    _refuse_now(expression)
+    declared = ", ".join(quote(column.name) for column in columns)
+    text = quote("".join(["sqlembed_text", *("_" for name in names if "sqlembed_text" in name)]))
+    check = f"EXPLAIN CREATE TABLE main.sqlembed_check({declared}, {text} AS ({expression}))"
     single = f"SELECT ({expression}) FROM main.{quote(table)} UNION ALL SELECT 1 LIMIT 0"
     for sql in (check, single):
         try:
@@ -220,6 +255,15 @@ def _check_expression(table: str, columns: list[Column], expression: str) -> Pla
                 f"the expression {expression} cannot be indexed: {reason}; it may use"
                 f" deterministic functions and the row's own columns: {table}, {_listed(columns)}"
             ) from error
+
+
+def _refuse_now(expression: str) -> None:
+    """SQLite finds out that a time is the current one only when it runs."""
+    if NOW.search(expression):
+        raise InputError(
+            f"the expression {expression} depends on the current time, so a row's text would change"
+            " without the row; it may use deterministic functions and the row's own columns"
+        )
 
 
 def _mentions(expression: str, column: str) -> bool:

@@ -15,7 +15,7 @@ from sqlembed.index.catalog import Index
 from sqlembed.index.options import Options
 from sqlembed.index.source import Source, mapped_names
 from sqlembed.index.triggers import triggers
-from sqlembed.plan import Many, Plan, Row, Statement, StatementError
+from sqlembed.plan import Many, Plan, Row, Statement, StatementError, quote
 
 CATALOG_ROW = """
 INSERT INTO main.sqlembed_catalog(name, source, model, space, dimension, mode, triggers)
@@ -51,7 +51,7 @@ def create(name: str, source: Source, space: Space, options: Options) -> Plan[In
     if source.mapped:
         names = mapped_names(source)
         columns = ", ".join(
-            f"{name} NOT NULL COLLATE {collation}"
+            f"{name} NOT NULL COLLATE {quote(collation)}"
             for name, collation in zip(names, source.collations, strict=True)
         )
         yield Statement(KEY_TABLE.format(id=index_id, columns=columns, names=", ".join(names)))

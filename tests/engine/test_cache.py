@@ -34,7 +34,7 @@ def test_it_remembers_across_openings(path: str) -> None:
     cache.put(SPACE, "embedding", {b"k": b"v"})
     cache.close()
     again = Cache(path, 1 << 20)
-    assert again.get([b"k", b"other"]) == {b"k": b"v"}
+    assert again.get([b"k", b"other"], 1) == {b"k": b"v"}
     assert again.holdings() == [("m", "embedding", 1, 1)]
     again.close()
 
@@ -57,8 +57,8 @@ def test_it_is_bounded_and_the_least_recently_used_goes(
     first = keys(1)
     for key in keys(400):
         cache.put(SPACE, "embedding", {key: bytes(4000)})
-        assert cache.get(first), "what is used all the time is never evicted"
-    found = cache.get(keys(400))
+        assert cache.get(first, 4000), "what is used all the time is never evicted"
+    found = cache.get(keys(400), 4000)
     assert 50 < len(found) < 180
     assert keys(400)[-1] in found and keys(400)[1] not in found
     cache.close()
@@ -82,11 +82,11 @@ def test_a_damaged_file_is_set_aside(path: str, content: bytes) -> None:
     Path(path).parent.mkdir()
     Path(path).write_bytes(content)
     cache = Cache(path, 1 << 20)
-    assert cache.get([b"k"]) == {}
+    assert cache.get([b"k"], 1) == {}
     assert cache.problem is not None and "set aside" in cache.problem
     assert Path(path + ".damaged").read_bytes() == content
     assert cache.put(SPACE, "embedding", {b"k": b"v"}) == {b"k": b"v"}
-    assert cache.get([b"k"]) == {b"k": b"v"}
+    assert cache.get([b"k"], 1) == {b"k": b"v"}
     assert cache.problem is None
     cache.close()
 
@@ -99,7 +99,7 @@ def test_damage_in_the_middle_costs_no_answer(path: str) -> None:
     content[cache_module.PAGE_BYTES :] = os.urandom(len(content) - cache_module.PAGE_BYTES)
     Path(path).write_bytes(content)
     cache = Cache(path, 1 << 22)
-    assert cache.get(keys(5)) == {}
+    assert cache.get(keys(5), 1000) == {}
     assert cache.put(SPACE, "embedding", {b"k": b"v"}) == {b"k": b"v"}
     cache.close()
 
@@ -113,7 +113,8 @@ def test_a_locked_file_costs_no_answer(path: str, monkeypatch: pytest.MonkeyPatc
     assert cache.put(SPACE, "embedding", {b"k": b"v"}) == {b"k": b"v"}
     assert cache.problem is not None and "locked" in cache.problem
     other.execute("ROLLBACK")
-    assert cache.get(keys(1)) == {keys(1)[0]: bytes(8)}
+    assert cache.get(keys(1), 8) == {keys(1)[0]: bytes(8)}
+    fill(cache, 1)
     assert cache.problem is None
     other.close()
     cache.close()
@@ -123,7 +124,7 @@ def test_a_directory_that_cannot_be_made_costs_no_answer(tmp_path: Path) -> None
     (tmp_path / "file").write_text("in the way")
     cache = Cache(str(tmp_path / "file" / "cache.db"), 1 << 20)
     assert cache.put(SPACE, "embedding", {b"k": b"v"}) == {b"k": b"v"}
-    assert cache.get([b"k"]) == {}
+    assert cache.get([b"k"], 1) == {}
     assert cache.holdings() == [] and cache.clear() == 0
     assert cache.problem is not None
 
@@ -135,7 +136,16 @@ def test_a_full_disk_costs_no_answer(path: str) -> None:
     cache._connection.execute("PRAGMA max_page_count = 1")  # what SQLite says of a full disk
     assert cache.put(SPACE, "embedding", {b"k": bytes(100_000)}) == {b"k": bytes(100_000)}
     assert cache.problem is not None and "full" in cache.problem
-    assert cache.get(keys(1)) == {keys(1)[0]: bytes(8)}
+    assert cache.get(keys(1), 8) == {keys(1)[0]: bytes(8)}
+    cache.close()
+
+
+def test_a_value_of_another_width_is_damaged_and_forgotten(path: str) -> None:
+    cache = Cache(path, 1 << 20)
+    cache.put(SPACE, "embedding", {b"k": b"short"})
+    assert cache.get([b"k"], 8) == {}
+    assert cache.put(SPACE, "embedding", {b"k": bytes(8)}) == {b"k": bytes(8)}
+    assert cache.get([b"k"], 8) == {b"k": bytes(8)}
     cache.close()
 
 
@@ -150,7 +160,7 @@ me = sys.argv[1].encode()
 for n in range(200):
     key = n.to_bytes(32, "little")
     kept = cache.put(space, "embedding", {{key: me}})[key]
-    assert cache.get([key]) == {{key: kept}}
+    assert cache.get([key], 1) == {{key: kept}}
 assert cache.problem is None, cache.problem
 cache.close()
 """
@@ -164,6 +174,6 @@ cache.close()
 def test_memory_keeps_no_file(tmp_path: Path) -> None:
     cache = Cache(":memory:", 1 << 20)
     fill(cache, 1)
-    assert cache.get(keys(1))
+    assert cache.get(keys(1), 8)
     cache.close()
     assert list(tmp_path.iterdir()) == []
