@@ -165,7 +165,7 @@ def _affordable(engine: Engine, index: Index, texts: dict[int, str]) -> dict[int
     affordable = set(known)
     room = FRESH_CHUNKS
     for text, chunks in zip(unknown, engine.chunk(unknown, index.model), strict=True):
-        parts = [part.text for part in chunks]
+        parts = list({part.text for part in chunks})
         missing = len(parts) - len(engine.recall(parts, index.model, "document"))
         # The first may exceed the budget alone, or a very long text would never be searched.
         if missing <= max(room, 0) or room == FRESH_CHUNKS:
