@@ -17,11 +17,12 @@ CREATE TABLE sqlembed_catalog(
     triggers TEXT NOT NULL          -- JSON: the SQL of each trigger by its name
 );
 
--- A row of the application's table that changed since its vectors were stored.
--- The generation is new with every change: milliseconds since 1970, then random bits.
+-- A log of changes: the row of the application's table with this key changed since its
+-- vectors were stored. A key may stand here several times. Appending is all that a writer
+-- pays for: an index on the key would double that, AUTOINCREMENT add a third. In its place the
+-- newest entry is never deleted, so that no generation is used twice.
 CREATE TABLE sqlembed_queue(
-    index_id INTEGER NOT NULL,
-    key INTEGER NOT NULL,
-    generation INTEGER NOT NULL,
-    PRIMARY KEY (index_id, key)
-) WITHOUT ROWID;
+    generation INTEGER PRIMARY KEY,
+    index_id INTEGER NOT NULL,      -- 0: done
+    key INTEGER NOT NULL
+);

@@ -12,9 +12,7 @@ from sqlembed.plan import Plan, Row, Statement
 COUNTS = """
 SELECT (SELECT count(DISTINCT key) FROM main.{chunks}),
        (SELECT count(*) FROM main.{chunks}),
-       (SELECT count(*) FROM main.sqlembed_queue WHERE index_id = ?1),
-       (SELECT cast(strftime('%s', 'now') AS INTEGER) - (min(generation) >> 22) / 1000
-        FROM main.sqlembed_queue WHERE index_id = ?1)"""
+       (SELECT count(DISTINCT key) FROM main.sqlembed_queue WHERE index_id = ?1)"""
 
 
 def models(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
@@ -59,7 +57,7 @@ FUNCTIONS: tuple[Function, ...] = (
     Table(
         "sqlembed_status",
         ("name", "source", "expression", "model", "dimension", "mode", "indexed", "chunks",
-         "waiting", "oldest_seconds", "problem"),
+         "waiting", "problem"),
         status,
     ),
     Table("sqlembed_cache", (*CacheState._fields, "most_bytes", "path", "problem"), cache),

@@ -8,17 +8,18 @@ from sqlembed.errors import InputError, SpaceError
 from sqlembed.index import catalog, store
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
-from sqlembed.plan import Boundary, Plan, Row, SqlValue, Statement
+from sqlembed.plan import Boundary, Many, Plan, Row, Statement
 
 PAGE_ROWS = 512
 """Rows read, embedded and committed together."""
 
 WAITING = """
 SELECT key, generation FROM main.sqlembed_queue
-WHERE index_id = ? AND key >= ? ORDER BY key LIMIT ?"""
-GENERATION = "SELECT generation FROM main.sqlembed_queue WHERE index_id = ? AND key = ?"
-DONE = "DELETE FROM main.sqlembed_queue WHERE index_id = ? AND key = ?"
-LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+WHERE index_id = ? AND generation > ? AND generation <= ? ORDER BY generation LIMIT ?"""
+NEWEST = "SELECT coalesce(max(generation), 0) FROM main.sqlembed_queue"
+WAITING_OF_KEY = "SELECT key, generation FROM main.sqlembed_queue WHERE index_id = ? AND key = ?"
+STILL_WAITS = "SELECT 1 FROM main.sqlembed_queue WHERE index_id = ? AND generation = ?"
+DONE = "UPDATE main.sqlembed_queue SET index_id = 0 WHERE generation = ?"
 
 
 class Embedded(NamedTuple):
@@ -38,23 +39,23 @@ def flush(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
     """
     yield from catalog.check_watched(index)
     check_space(engine, index)
-    first, done = LOWEST, 0
+    # What is written from now on waits for the next flush, or this one might never end.
+    newest = (yield Statement(NEWEST))[0][0]
+    after = 0
+    done: set[int] = set()
     failed: dict[int, str] = {}
-    while most is None or done < most:
-        room = PAGE_ROWS if most is None else min(PAGE_ROWS, most - done)
-        page = yield Statement(WAITING, (index.index_id, first, room))
+    while most is None or len(done) < most:
+        room = PAGE_ROWS if most is None else min(PAGE_ROWS, most - len(done))
+        page = yield Statement(WAITING, (index.index_id, after, newest, room))
         if not page:
             break
-        done += yield from _store_page(engine, index, page, failed)
-        last = int(str(page[-1][0]))
-        if last == HIGHEST:
-            break
-        first = last + 1
+        done |= yield from _store_page(engine, index, page, failed)
+        after = int(str(page[-1][1]))
     if most is None:
         yield from _forget_orphans(index)
     if failed:
         raise _unreadable(index, failed)
-    return done
+    return len(done)
 
 
 def _unreadable(index: Index, failed: dict[int, str]) -> InputError:
@@ -70,8 +71,7 @@ def store_row(engine: Engine, index: Index, key: int) -> Plan[bool]:
     """Store one row that waits, within the statement that wrote it."""
     yield from catalog.check_watched(index)
     check_space(engine, index)
-    waiting = yield Statement(GENERATION, (index.index_id, key))
-    page: list[Row] = [(key, *row) for row in waiting]
+    page = yield Statement(WAITING_OF_KEY, (index.index_id, key))
     return bool((yield from _store_page(engine, index, page, {})))
 
 
@@ -126,28 +126,37 @@ def _forget_key(index: Index, key: int) -> Plan[None]:
 
 def _store_page(
     engine: Engine, index: Index, page: Sequence[Row], failed: dict[int, str]
-) -> Plan[int]:
-    """Store what waits of *page*; rows that cannot be read are added to *failed* and stay."""
-    generations: dict[int, SqlValue] = {int(str(key)): generation for key, generation in page}
+) -> Plan[set[int]]:
+    """Store what waits of *page*; rows that cannot be read are added to *failed* and stay.
+
+    :returns: the keys of the rows brought up to date
+    """
+    generations: dict[int, list[Row]] = {}
+    for key, generation in page:
+        generations.setdefault(int(str(key)), []).append((generation,))
     encoding = yield from sources.text_encoding()
     found = yield from sources.read_rows(index.source, index.key_table, generations, encoding)
     failed |= found.failed
     texts = {key: text for key, (_, text) in found.rows.items() if text is not None}
     embedded = embed_rows(engine, index, texts)
     yield Boundary.BEGIN
-    done = 0
+    done: set[int] = set()
     chunks: list[Row] = []
-    for key, generation in generations.items():
-        current = yield Statement(GENERATION, (index.index_id, key))
-        if current != [(generation,)] or key in found.failed:
-            continue  # changed, or stored by another, since it was read
+    for key, entries in generations.items():
+        # Gone, if another stored the row meanwhile, perhaps with a newer text. If the row
+        # changed since it was read, its newer entry stays, and what is stored now is not used.
+        if key in found.failed or not (
+            yield Statement(STILL_WAITS, (index.index_id, *entries[-1]))
+        ):
+            continue
         yield from store.forget(index, key)
         for ordinal, part in enumerate(embedded.get(key, [])):
             chunks.append((key, ordinal, part.start, part.stop, part.digest, part.vector))
-        yield Statement(DONE, (index.index_id, key))
+        yield Many(DONE, entries)
         if key not in found.rows:
             yield from _forget_key(index, key)
-        done += 1
+        done.add(key)
     yield from store.add(index, chunks)
+    yield Statement(store.SWEEP)
     yield Boundary.COMMIT
     return done

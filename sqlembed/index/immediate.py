@@ -10,11 +10,9 @@ from sqlembed.errors import SqlembedError
 from sqlembed.index import catalog, flush
 from sqlembed.plan import Plan, Statement
 
-WATCHES = """
-DROP TRIGGER IF EXISTS temp.sqlembed_immediate_insert;
-DROP TRIGGER IF EXISTS temp.sqlembed_immediate_update;"""
 WATCH = """
-CREATE TEMP TRIGGER sqlembed_immediate_{event} AFTER {event} ON main.sqlembed_queue
+DROP TRIGGER IF EXISTS temp.sqlembed_immediate;
+CREATE TEMP TRIGGER sqlembed_immediate AFTER INSERT ON main.sqlembed_queue
 WHEN NEW.index_id IN ({ids}) BEGIN SELECT sqlembed_store(NEW.index_id, NEW.key); END;"""
 
 
@@ -22,10 +20,7 @@ def watch() -> Plan[None]:
     """Have this connection store what it writes to the indexes in immediate mode."""
     ids = [index.index_id for index in (yield from catalog.listed()) if index.mode == "immediate"]
     if ids:
-        numbers = ", ".join(map(str, ids))
-        # An upsert of a row that waits already is an UPDATE of the queue.
-        watches = [WATCH.format(event=event, ids=numbers) for event in ("insert", "update")]
-        yield Statement(WATCHES + "".join(watches))
+        yield Statement(WATCH.format(ids=", ".join(map(str, ids))))
 
 
 def store(engine: Engine, index_id: int, key: int) -> Plan[int]:

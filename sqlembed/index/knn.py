@@ -14,7 +14,7 @@ from sqlembed import vectors
 from sqlembed.engine.interface import Engine
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index, check_watched
-from sqlembed.index.flush import HIGHEST, LOWEST, check_space, embed_rows
+from sqlembed.index.flush import check_space, embed_rows
 from sqlembed.plan import Plan, SqlValue, Statement
 
 EXACT_CHUNKS = 10_000
@@ -24,14 +24,20 @@ MOST_CODES = 4096
 CANDIDATES = 4
 """Candidates by code for each row asked for: recall was 1.0 with three."""
 FRESH_ROWS = 2000
-"""Waiting rows that one search looks at, the newest first."""
+"""Changes that one search looks at, the newest first."""
 FRESH_CHUNKS = 256
 """Texts among them that one search computes; those it remembers are not counted."""
 
-WAITING_COUNT = "SELECT count(*) FROM main.sqlembed_queue WHERE index_id = ?"
+LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+"""The integers of SQLite."""
+
 WAITING = """
-SELECT key FROM main.sqlembed_queue WHERE index_id = ? ORDER BY generation DESC LIMIT ?"""
-WAITING_AMONG = "SELECT key FROM main.sqlembed_queue WHERE index_id = ? AND key IN ({})"
+SELECT key FROM (
+    SELECT key, generation FROM main.sqlembed_queue
+    WHERE index_id = ? ORDER BY generation DESC LIMIT ?
+) GROUP BY key ORDER BY max(generation) DESC"""
+WAITING_COUNT = "SELECT count(DISTINCT key) FROM main.sqlembed_queue WHERE index_id = ?"
+WAITING_AMONG = "SELECT DISTINCT key FROM main.sqlembed_queue WHERE index_id = ? AND key IN ({})"
 HIGHEST_CHUNK = "SELECT max(chunk) FROM main.{}"
 COUNT_CHUNKS = "SELECT count(*) FROM (SELECT key FROM main.{} ORDER BY key LIMIT {})"
 COUNT_STORED = """
@@ -129,20 +135,22 @@ def _keys(index: Index, ids: Iterable[SqlValue]) -> Plan[list[int]]:
 def _fresh(
     engine: Engine, index: Index, query: npt.NDArray[np.float32], keys: list[int] | None
 ) -> Plan[Fresh]:
-    count = yield Statement(WAITING_COUNT, (index.index_id,))
-    if not count[0][0]:
+    newest = yield Statement(WAITING, (index.index_id, FRESH_ROWS))
+    if not newest:
         return Fresh([], 0, 0)
     check_space(engine, index)
     waiting: list[int] = []
+    total = 0
     if keys is None:
-        rows = yield Statement(WAITING, (index.index_id, FRESH_ROWS))
-        waiting = [int(str(row[0])) for row in rows]
+        waiting = [int(str(row[0])) for row in newest]
+        total = int(str((yield Statement(WAITING_COUNT, (index.index_id,)))[0][0]))
     else:
         for part in sources.slices(keys):
             marks = ", ".join("?" * len(part))
             sql = WAITING_AMONG.format(marks)
             rows = yield Statement(sql, (index.index_id, *part))
             waiting += [int(str(row[0])) for row in rows]
+        total = len(waiting)
     encoding = yield from sources.text_encoding()
     found = yield from sources.read_rows(index.source, index.key_table, waiting, encoding)
     texts = {key: found.rows[key][1] for key in waiting if key in found.rows}
@@ -153,7 +161,6 @@ def _fresh(
         for key, parts in embed_rows(engine, index, affordable).items()
         for part in parts
     ]
-    total = int(str(count[0][0])) if keys is None else len(waiting)
     missed = len(present) - len(affordable) + len(found.failed)
     return Fresh(hits, total, len(waiting) - missed)
 

@@ -37,6 +37,11 @@ CREATE TABLE main.sqlembed_chunk_{id}(
 );
 CREATE INDEX main.sqlembed_chunk_{id}_key ON sqlembed_chunk_{id}(key);
 CREATE VIRTUAL TABLE main.sqlembed_code_{id} USING vec0(code int8[{dimension}]);"""
+LEAVE_QUEUE = "UPDATE main.sqlembed_queue SET index_id = 0 WHERE index_id = ?"
+# The newest entry stays, done or not: the next one must get a generation never used before.
+SWEEP = """
+DELETE FROM main.sqlembed_queue
+WHERE index_id = 0 AND generation < (SELECT max(generation) FROM main.sqlembed_queue)"""
 KEY_TABLE = (
     "CREATE TABLE main.sqlembed_key_{id}(key INTEGER PRIMARY KEY, {columns}, UNIQUE({names}))"
 )
@@ -77,7 +82,8 @@ def drop(index: Index) -> Plan[None]:
         yield Statement(f"DROP TRIGGER IF EXISTS main.{trigger}")
     yield Statement(f"DROP TABLE IF EXISTS main.{index.code_table}")
     yield Statement(f"DROP TABLE IF EXISTS main.{index.key_table}")
-    yield Statement("DELETE FROM main.sqlembed_queue WHERE index_id = ?", (index.index_id,))
+    yield Statement(LEAVE_QUEUE, (index.index_id,))
+    yield Statement(SWEEP)
     yield Statement("DELETE FROM main.sqlembed_catalog WHERE index_id = ?", (index.index_id,))
 
 

@@ -93,7 +93,7 @@ def test_a_model_that_is_missing_fails_before_anything_is_made(sql: Sql) -> None
 def test_drop_removes_everything_but_the_table(sms: Sql) -> None:
     sms("SELECT sqlembed_drop('SMS')")
     assert objects(sms) == ["sqlembed_catalog", "sqlembed_migration", "sqlembed_queue"]
-    assert sms.one("SELECT count(*) FROM sqlembed_queue") == 0
+    assert sms.one("SELECT count(*) FROM sqlembed_queue WHERE index_id <> 0") == 0
     assert sms.one("SELECT count(*) FROM sms") == 4
     sms("INSERT INTO sms(body) VALUES ('unwatched')")
     assert "no index is called 'sms'" in sms.error("SELECT sqlembed_drop('sms')")
@@ -203,7 +203,7 @@ def test_a_row_changed_while_it_is_embedded_stays_on_the_queue(
 
     sms("UPDATE sms SET body = 'newer text' WHERE id = 1")
     monkeypatch.setattr(FakeModel, "embed", embed_slowly)
-    assert sms.one("SELECT sqlembed_flush()") == 0
+    sms("SELECT sqlembed_flush()")
     monkeypatch.setattr(FakeModel, "embed", embed)
     assert sms("SELECT waiting FROM sqlembed_status") == [1]
     assert sms.one("SELECT id FROM knn('sms', 'newest text', 1)") == 1
@@ -241,3 +241,23 @@ def test_another_model_under_the_same_name_is_refused(sms: Sql, fake_data: Path)
 def test_status_of_a_database_without_indexes(sql: Sql) -> None:
     assert sql("SELECT * FROM sqlembed_status") == []
     assert sql.one("SELECT sqlembed_flush()") == 0
+
+
+def test_a_flush_overtaken_by_another_stores_no_older_text(
+    sms: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Sql(sqlembed.connect(sms.db.filename, engine=sms.engine))
+    embed = FakeModel.embed
+
+    def overtaken(self: FakeModel, texts: list[str], role: str) -> object:
+        monkeypatch.setattr(FakeModel, "embed", embed)
+        other("UPDATE sms SET body = 'newest text' WHERE id = 1")
+        other("SELECT sqlembed_flush()")
+        return embed(self, texts, role)
+
+    sms("UPDATE sms SET body = 'newer text' WHERE id = 1")
+    monkeypatch.setattr(FakeModel, "embed", overtaken)
+    assert sms.one("SELECT sqlembed_flush()") == 0
+    assert sms("SELECT indexed, waiting FROM sqlembed_status") == [(4, 0)]
+    assert sms("SELECT id, distance < 1e-6 FROM knn('sms', 'newest text', 1)") == [(1, 1)]
+    other.db.close()

@@ -147,7 +147,13 @@ def test_flush_writing_into_another_database(sms: Sql) -> None:
 
 
 @pytest.mark.parametrize(
-    "at", ["SELECT generation", "DELETE FROM", "INSERT INTO main.sqlembed_chunk", "COMMIT"]
+    "at",
+    [
+        "SELECT 1 FROM main.sqlembed_queue",
+        "DELETE FROM",
+        "INSERT INTO main.sqlembed_chunk",
+        "COMMIT",
+    ],
 )
 @pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a transaction"])
 def test_an_interrupt_leaves_no_transaction_open_and_loses_no_row(
@@ -236,3 +242,14 @@ def test_a_damaged_cache_value_is_never_a_vector(sql: Sql, engine: LocalEngine) 
     assert len(Sql(sqlembed.connect(":memory:", engine=fresh)).one("SELECT embed('a')")) == 256
     assert FakeModel.texts == ["a", "a"]
     fresh.close()
+
+
+def test_no_generation_is_used_twice(sms: Sql) -> None:
+    seen: set[int] = set()
+    for n in range(5):
+        sms("UPDATE sms SET body = 'again ' || ?", n)
+        new = set(sms("SELECT generation FROM sqlembed_queue WHERE index_id <> 0"))
+        assert len(new) == 4 and not new & seen
+        seen |= new
+        sms("SELECT sqlembed_flush()")
+        assert sms.one("SELECT count(*) FROM sqlembed_queue") == 1
