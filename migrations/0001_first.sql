@@ -19,10 +19,11 @@ CREATE TABLE sqlembed_catalog(
 
 -- A log of changes: the row of the application's table with this key changed since its
 -- vectors were stored. A key may stand here several times. Appending is all that a writer
--- pays for: an index on the key would double that, AUTOINCREMENT add a third. In its place the
--- newest entry is never deleted, so that no generation is used twice.
+-- pays for. An index on the key, AUTOINCREMENT or NOT NULL (for which SQLite opens a statement
+-- journal, since the trigger could then fail) would each take a bulk insert past twice its time.
+-- In place of AUTOINCREMENT the newest entry is never deleted, so no generation is used twice.
 CREATE TABLE sqlembed_queue(
     generation INTEGER PRIMARY KEY,
-    index_id INTEGER NOT NULL,      -- 0: done
-    key INTEGER NOT NULL
+    index_id INTEGER,               -- 0: done
+    key INTEGER
 );
