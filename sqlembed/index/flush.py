@@ -18,6 +18,7 @@ SELECT key, generation FROM main.sqlembed_queue
 WHERE index_id = ? AND generation > ? AND generation <= ? ORDER BY generation LIMIT ?"""
 NEWEST = "SELECT coalesce(max(generation), 0) FROM main.sqlembed_queue"
 WAITING_OF_KEY = "SELECT key, generation FROM main.sqlembed_queue WHERE index_id = ? AND key = ?"
+KEYS_WAITING = "SELECT key FROM main.sqlembed_queue WHERE index_id = ?2"
 STILL_WAITS = "SELECT 1 FROM main.sqlembed_queue WHERE index_id = ? AND generation = ?"
 DONE = "UPDATE main.sqlembed_queue SET index_id = 0 WHERE generation = ?"
 
@@ -121,7 +122,9 @@ def _forget_orphans(index: Index) -> Plan[None]:
 
 def _forget_key(index: Index, key: int) -> Plan[None]:
     if index.source.mapped:
-        yield Statement(f"DELETE FROM main.{index.key_table} WHERE key = ?", (key,))
+        # A row that came back meanwhile waits under the same integer.
+        sql = f"DELETE FROM main.{index.key_table} WHERE key = ?1 AND ?1 NOT IN ({KEYS_WAITING})"
+        yield Statement(sql, (key, index.index_id))
 
 
 def _store_page(

@@ -253,3 +253,26 @@ def test_no_generation_is_used_twice(sms: Sql) -> None:
         seen |= new
         sms("SELECT sqlembed_flush()")
         assert sms.one("SELECT count(*) FROM sqlembed_queue") == 1
+
+
+def test_a_row_deleted_and_inserted_again_during_a_flush_is_not_lost(
+    sql: Sql, engine: LocalEngine
+) -> None:
+    sql("CREATE TABLE t(id TEXT PRIMARY KEY, body)")
+    sql("INSERT INTO t VALUES ('a', 'first text')")
+    sql("SELECT sqlembed_index('t', 'body')")
+    sql("DELETE FROM t")
+    other = sqlembed.connect(sql.db.filename, engine=engine)
+
+    def come_back(cursor: apsw.Cursor, statement: str, bindings: object) -> bool:
+        if statement == "BEGIN IMMEDIATE" and not other.execute("SELECT 1 FROM t").fetchall():
+            other.execute("INSERT INTO t VALUES ('a', 'back again')")
+        return True
+
+    sql.db.exec_trace = come_back
+    sql("SELECT sqlembed_flush()")
+    sql.db.exec_trace = None
+    assert sql("SELECT id FROM knn('t', 'back again')") == ["a"]
+    sql("SELECT sqlembed_flush()")
+    assert sql("SELECT id FROM knn('t', 'back again')") == ["a"]
+    other.close()
