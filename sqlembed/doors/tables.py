@@ -29,7 +29,7 @@ class Module:
         self._engine = engine
         self._table = table
 
-    def Connect(  # noqa: N802  # APSW's name
+    def Connect(
         self, db: apsw.Connection, _module: str, _database: str, name: str, *_: object
     ) -> "tuple[str, VirtualTable]":
         """Declare the columns; parameters are hidden ones."""
@@ -50,7 +50,7 @@ class VirtualTable:
         self.engine = engine
         self.table = table
 
-    def BestIndexObject(self, plan: apsw.IndexInfo) -> bool:  # noqa: N802  # APSW's name
+    def BestIndexObject(self, plan: apsw.IndexInfo) -> bool:
         """Take the arguments and one restriction; ``idxStr`` names the values in their order."""
         table = self.table
         taken: list[str] = []
@@ -87,11 +87,11 @@ class VirtualTable:
         plan.set_aConstraintUsage_argvIndex(which, len(taken))
         plan.set_aConstraintUsage_omit(which, True)
 
-    def Open(self) -> "Cursor":  # noqa: N802  # APSW's name
+    def Open(self) -> "Cursor":
         """A cursor with no rows yet."""
         return Cursor(self)
 
-    def Disconnect(self) -> None:  # noqa: N802  # APSW's name
+    def Disconnect(self) -> None:
         """Nothing is held."""
 
     Destroy = Disconnect
@@ -109,9 +109,7 @@ class Cursor:
         self._asked: SqlValue = None
         """The one id it was asked for."""
 
-    def Filter(  # noqa: N802  # APSW's name
-        self, _number: int, taken: str | None, values: tuple[Any, ...] | None
-    ) -> None:
+    def Filter(self, _number: int, taken: str | None, values: tuple[Any, ...] | None) -> None:
         """Run the plan with these arguments."""
         function = self._table.table
         given = list(zip(json.loads(taken or "[]"), values or (), strict=True))
@@ -140,26 +138,26 @@ class Cursor:
             )
         self._asked = value
 
-    def Eof(self) -> bool:  # noqa: N802  # APSW's name
+    def Eof(self) -> bool:
         """Whether the rows are all given."""
         return self._position >= len(self._rows)
 
-    def Column(self, which: int) -> SqlValue:  # noqa: N802  # APSW's name
+    def Column(self, which: int) -> SqlValue:
         """A value of the current row; hidden columns give the arguments."""
         if which < 0:
             return self._position
         row = self._rows[self._position]
         return row[which] if which < len(row) else self._arguments[which - len(row)]
 
-    def Rowid(self) -> int:  # noqa: N802  # APSW's name
+    def Rowid(self) -> int:
         """The position among the rows."""
         return self._position
 
-    def Next(self) -> None:  # noqa: N802  # APSW's name
+    def Next(self) -> None:
         """Go on to the next row."""
         self._position += 1
 
-    def Close(self) -> None:  # noqa: N802  # APSW's name
+    def Close(self) -> None:
         """Let go of the rows."""
         self._rows = []
 
