@@ -31,9 +31,9 @@ bench: $(READY)
 # cores. Its own flags are the fastest that were measured (ARCHITECTURE.md, "Dependencies").
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install -qq --upgrade pip
 	@echo "Installing; llama.cpp is compiled the first time, which takes some minutes."
-	$(BIN)/python -m pip install --quiet --editable ".[test,onnx]"
+	$(BIN)/python -m pip install -qq --editable ".[test,onnx]"
 	touch $(READY)
 
 clean:

@@ -8,7 +8,7 @@ from threading import Condition, Lock
 from sqlembed.engine.interface import ModelState
 from sqlembed.engine.model import Model
 from sqlembed.engine.space import Space
-from sqlembed.errors import InputError, ModelError
+from sqlembed.errors import InputError
 from sqlembed.weights import manifest, receipt
 from sqlembed.weights.manifest import Manifest
 
@@ -26,7 +26,6 @@ class Library:
         self._changed = Condition()
         self._loading = Lock()
         self._chosen_reranker: tuple[int, str] | None = None
-        self._forked = False
 
     def manifest(self, name: str) -> Manifest:
         """The manifest of *name*.
@@ -51,11 +50,6 @@ class Library:
 
         :raises ModelError: its weights cannot be used; the message says why
         """
-        if self._forked:
-            raise ModelError(
-                "this process was forked from one that had a model loaded, and llama.cpp's threads"
-                " stayed there; fork before the first embed(), or start processes by spawn"
-            )
         model = self._borrow(name)
         while model is None:
             self._load(name)
@@ -132,8 +126,7 @@ class Library:
         ]
 
     def after_fork(self) -> None:
-        """In a child, refuse what the fork broke: the threads that compute are the parent's."""
-        self._forked = bool(self._models)
+        """In a child, let go of locks that a thread of the parent may have held."""
         self._changed = Condition()
         self._loading = Lock()
 

@@ -4,6 +4,7 @@ Weights and contexts here know token ids and arrays, nothing of prompts or SQL.
 """
 
 import ctypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,31 @@ llama_cpp.llama_log_set(_listen, ctypes.c_void_p(0))
 llama_cpp.llama_backend_init()
 
 
+_loaded = False
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = _loaded
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def refuse_after_fork() -> None:
+    """Refuse to compute where it would wait for ever.
+
+    :raises ModelError: a model had been loaded before this process was forked, and
+        the threads of OpenMP, which no fork carries over, stayed in the parent
+    """
+    if _forked:
+        raise ModelError(
+            "this process was forked from one that had loaded a model, and the threads that compute"
+            " stayed there; fork before the first embed(), or start processes by spawn"
+        )
+
+
 def kernels() -> str:
     """What llama.cpp was built to use here, as it says itself (``AVX2 = 1 | ...``)."""
     return str(llama_cpp.llama_print_system_info().decode())
@@ -50,6 +76,9 @@ class Weights:
 
         :raises ModelFileError: llama.cpp cannot read it
         """
+        global _loaded
+        refuse_after_fork()
+        _loaded = True
         _said.clear()
         parameters = llama_cpp.llama_model_default_params()
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)

@@ -11,7 +11,7 @@ from sqlembed import settings
 from sqlembed.engine.chunk import Chunk, chunk
 from sqlembed.engine.lanes import Lanes
 from sqlembed.engine.late import Tokens, join
-from sqlembed.engine.llama import MOST_TEXTS, Context, TokenIds, Weights
+from sqlembed.engine.llama import MOST_TEXTS, Context, TokenIds, Weights, refuse_after_fork
 from sqlembed.engine.pack import BATCH_TOKENS, pack
 from sqlembed.engine.pooling import POOLINGS, Vectors, unit
 from sqlembed.engine.tokenize import tokenizer_of
@@ -138,6 +138,7 @@ class Model:
         One batch takes all cores, since somebody waits for it; several are spread
         over one-thread contexts, which together are faster than one of many threads.
         """
+        refuse_after_fork()
         batches = pack([len(ids) for ids in texts], BATCH_TOKENS, MOST_TEXTS)
         results: dict[int, Result] = {}
 

@@ -1,47 +1,54 @@
 """A forked child answers, or says in words that it cannot; it never hangs."""
 
-import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from harness import Sql
 
-import sqlembed
-from sqlembed.engine.cache import Cache
-from sqlembed.engine.local import LocalEngine
-from sqlembed.errors import ModelError
-
-pytestmark = [pytest.mark.model, pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")]
+pytestmark = pytest.mark.model
 
 PATIENCE = 60
+PROGRAM = """
+import os, sqlembed
+from sqlembed.errors import ModelError
 
-
-def answer(engine: LocalEngine, results: multiprocessing.Queue) -> None:
+db = sqlembed.connect(":memory:")
+db.execute("SELECT * FROM sqlembed_cache").fetchall()
+if {loaded}:
+    db.execute("SELECT embed('in the parent')").fetchall()
+child = os.fork()
+if not child:
     try:
-        connection = sqlembed.connect(":memory:", engine=engine)
-        results.put(len(Sql(connection).one("SELECT embed('in the child')")))
+        mine = sqlembed.connect(":memory:")
+        print(len(mine.execute("SELECT embed('in the child')").get), flush=True)
     except ModelError as error:
-        results.put(str(error))
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(len(db.execute("SELECT embed('in the parent again')").get))
+"""
 
 
-def in_a_child(engine: LocalEngine) -> object:
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    child = context.Process(target=answer, args=(engine, results))
-    child.start()
-    try:
-        return results.get(timeout=PATIENCE)
-    finally:
-        child.join(PATIENCE)
+def fork(loaded: bool, cache: Path) -> list[str]:
+    """What the child and then the parent say."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM.format(loaded=loaded)],
+        env={**os.environ, "SQLEMBED_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    return done.stdout.splitlines()
 
 
-def test_a_child_forked_before_the_model_is_loaded_answers(tmp_path: object) -> None:
-    engine = LocalEngine(Cache(f"{tmp_path}/cache.db", 1 << 24))
-    engine.cache.get([b"k"], 1)
-    assert in_a_child(engine) == 1536
-    engine.close()
+def test_a_child_forked_before_a_model_is_loaded_answers(tmp_path: Path) -> None:
+    assert fork(False, tmp_path / "cache.db") == ["1536", "1536"]
 
 
-def test_a_child_forked_afterwards_is_told_so(real: Sql) -> None:
-    real("SELECT embed('loaded in the parent')")
-    assert "forked" in str(in_a_child(real.engine))
-    assert len(real.one("SELECT embed('the parent goes on')")) == 1536
+def test_a_child_forked_afterwards_is_told_so(tmp_path: Path) -> None:
+    child, parent = fork(True, tmp_path / "cache.db")
+    assert "forked from one that had loaded a model" in child
+    assert parent == "1536"
