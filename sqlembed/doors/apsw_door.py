@@ -18,7 +18,7 @@ from sqlembed.engine.local import LocalEngine
 from sqlembed.functions import ALL
 from sqlembed.functions.registry import Aggregate, Function, Procedure, Scalar, Table
 from sqlembed.index.immediate import watch
-from sqlembed.plan import Plan, SqlValue
+from sqlembed.plan import SqlValue
 
 BUSY_MILLISECONDS = 5000
 
@@ -78,10 +78,10 @@ def _add(connection: apsw.Connection, engine: Engine, function: Function) -> Non
                     function.name, call, count, deterministic=function.deterministic, flags=flags
                 )
         case Procedure():
-            procedure = _procedure(connection, engine, function.plan)
+            work = _procedure(connection, engine, function)
             for count in range(function.least, function.most + 1):
                 connection.create_scalar_function(
-                    function.name, procedure, count, flags=apsw.SQLITE_DIRECTONLY
+                    function.name, work, count, flags=apsw.SQLITE_DIRECTONLY
                 )
         case Aggregate():
             connection.create_aggregate_function(
@@ -99,7 +99,7 @@ def _add(connection: apsw.Connection, engine: Engine, function: Function) -> Non
 
 
 def _procedure(
-    connection: apsw.Connection, engine: Engine, plan: Callable[..., Plan[SqlValue]]
+    connection: apsw.Connection, engine: Engine, procedure: Procedure
 ) -> Callable[..., SqlValue]:
     # The connection owns the function: held strongly, it would never be freed.
     owner = weakref.ref(connection)
@@ -107,8 +107,8 @@ def _procedure(
     def call(*arguments: SqlValue) -> SqlValue:
         database = owner()
         assert database is not None
-        result = run(database, plan(engine, *arguments))
-        if plan.__name__ == "index":
+        result = run(database, procedure.plan(engine, *arguments))
+        if procedure.makes_index:
             run(database, watch())
         return result
 

@@ -59,6 +59,7 @@ class Cache:
         self.problem: str | None = None
         """Why the file could not be used; None again once something was stored."""
         self._connection: apsw.Connection | None = None
+        self._abandoned: list[apsw.Connection | None] = []
         self._lock = Lock()
         self._touched: dict[bytes, int] = {}
         self._spaces: dict[str, int] = {}
@@ -89,12 +90,13 @@ class Cache:
     def after_fork(self) -> None:
         """Open the file anew in this child: SQLite forbids to carry a connection over."""
         self._lock = Lock()
-        self._abandoned = self._connection  # kept, since closing it would use it
+        self._abandoned.append(self._connection)  # kept, since closing it would use it
         self._connection = None
 
     def close(self) -> None:
         """Write down the uses not noted yet, and close the file."""
-        self._attempt(self._write_touched, None)
+        if self._connection is not None:
+            self._attempt(self._write_touched, None)
         with self._lock:
             self._drop_connection()
 

@@ -22,6 +22,7 @@ class Library:
         self._manifests: dict[str, Manifest] = {}
         self._spaces: dict[str, Space] = {}
         self._models: dict[str, Model] = {}
+        self._abandoned: dict[str, Model] = {}
         self._users: Counter[Model] = Counter()
         self._changed = Condition()
         self._loading = Lock()
@@ -126,7 +127,9 @@ class Library:
         ]
 
     def after_fork(self) -> None:
-        """In a child, let go of locks that a thread of the parent may have held."""
+        """In a child, let go of models and locks that threads of the parent may have held."""
+        self._abandoned, self._models = self._models, {}
+        self._users = Counter()
         self._changed = Condition()
         self._loading = Lock()
 

@@ -63,7 +63,7 @@ class LocalEngine:
         if missing:
             with self.library.embedder(self._name(model)) as loaded:
                 computed = np.ascontiguousarray(loaded.embed(missing, role), dtype="<f4")
-            space = self.space(model)
+                space = self.space(model)
             keys = {space.key(role, text): text for text in missing}
             blobs = {key: row.tobytes() for key, row in zip(keys, computed, strict=True)}
             stored = self.cache.put(space, "embedding", blobs)

@@ -38,15 +38,23 @@ class Model:
         """
         self.manifest = manifest
         self._weights = Weights(path)
-        self._check_shape()
-        self._tokenizer = tokenizer_of(self._weights)
+        try:
+            self._check_shape()
+            self._tokenizer = tokenizer_of(self._weights)
+        except BaseException:
+            self._weights.close()
+            raise
         self._threads = settings.threads()
         room = max(BATCH_TOKENS, manifest.context)
         rank = manifest.kind == "reranker"
         contexts = [Context(self._weights, room, rank=rank) for _ in range(self._threads)]
         self._lanes = Lanes(contexts)
         self._workers = ThreadPoolExecutor(self._threads, f"sqlembed {manifest.name}")
-        self._check_probes()
+        try:
+            self._check_probes()
+        except BaseException:
+            self.close()
+            raise
 
     def embed(self, texts: Sequence[str], role: Role) -> Vectors:
         """The unit vector of each text.

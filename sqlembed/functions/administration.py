@@ -85,13 +85,13 @@ def drop(engine: Engine, name: SqlValue) -> Plan[None]:
     yield Boundary.COMMIT
 
 
-def store_one(engine: Engine, index_id: SqlValue, key: SqlValue) -> Plan[int]:
-    """``sqlembed_store(index_id, key)``: for the TEMP triggers of immediate mode only."""
-    return (yield from immediate.store(engine, int(str(index_id)), int(str(key))))
+def store_one(engine: Engine, index_id: SqlValue, generation: SqlValue) -> Plan[int]:
+    """``sqlembed_store(index_id, generation)``: for the TEMP triggers of immediate mode only."""
+    return (yield from immediate.store(engine, int(str(index_id)), int(str(generation))))
 
 
 FUNCTIONS: tuple[Function, ...] = (
-    Procedure("sqlembed_index", index, 2, 3),
+    Procedure("sqlembed_index", index, 2, 3, makes_index=True),
     Procedure("sqlembed_flush", flush_waiting, 0, 2),
     Procedure("sqlembed_drop", drop, 1, 1),
     Procedure("sqlembed_store", store_one, 2, 2),

@@ -57,7 +57,9 @@ def _query(
         return vectors.unit(vector)
     text = text_argument(query, "knn()'s query (if it is no vector)")
     check_space(engine, index)
-    return vectors.from_blob(engine.embed([text], index.model, "query")[0], "the query")
+    blob = engine.embed([text], index.model, "query")[0]
+    check_space(engine, index)  # again: computing may have loaded weights installed meanwhile
+    return vectors.from_blob(blob, "the query")
 
 
 FUNCTIONS: tuple[Function, ...] = (

@@ -36,6 +36,8 @@ class Procedure:
     plan: Callable[..., Plan[SqlValue]]
     least: int
     most: int
+    makes_index: bool = False
+    """Whether the connection has to look anew which indexes it stores to at once."""
 
 
 class Accumulator(Protocol):

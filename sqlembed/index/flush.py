@@ -1,6 +1,6 @@
 """Store the vectors of rows that wait: embed outside any write, then write what still holds."""
 
-from collections.abc import Sequence
+import json
 from typing import NamedTuple
 
 from sqlembed.engine.interface import Engine
@@ -8,19 +8,31 @@ from sqlembed.errors import InputError, SpaceError
 from sqlembed.index import catalog, store
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
-from sqlembed.plan import Boundary, Many, Plan, Row, Statement
+from sqlembed.plan import Boundary, Plan, Row, Statement
 
 PAGE_ROWS = 512
 """Rows read, embedded and committed together."""
+LOG_ENTRIES = 50_000
+"""Entries of the log read at once: it has no index, so each reading goes through all of it."""
 
-WAITING = """
+ENTRIES = """
 SELECT key, generation FROM main.sqlembed_queue
-WHERE index_id = ? AND generation > ? AND generation <= ? ORDER BY generation LIMIT ?"""
+WHERE index_id = ? AND generation <= ? AND key >= ? ORDER BY key, generation LIMIT ?"""
+ENTRIES_OF_KEY = """
+SELECT generation FROM main.sqlembed_queue
+WHERE index_id = ? AND generation <= ? AND key = ? ORDER BY generation"""
+ENTRY = "SELECT key, generation FROM main.sqlembed_queue WHERE index_id = ? AND generation = ?"
 NEWEST = "SELECT coalesce(max(generation), 0) FROM main.sqlembed_queue"
-WAITING_OF_KEY = "SELECT key, generation FROM main.sqlembed_queue WHERE index_id = ? AND key = ?"
-KEYS_WAITING = "SELECT key FROM main.sqlembed_queue WHERE index_id = ?2"
+# A row that came back meanwhile waits under the same integer.
+FORGET_KEYS = """
+DELETE FROM main.{} WHERE key IN (SELECT value FROM json_each(?1))
+AND key NOT IN (SELECT key FROM main.sqlembed_queue WHERE index_id = ?2)"""
 STILL_WAITS = "SELECT 1 FROM main.sqlembed_queue WHERE index_id = ? AND generation = ?"
-DONE = "UPDATE main.sqlembed_queue SET index_id = 0 WHERE generation = ?"
+LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+"""The integers of SQLite, and so the keys."""
+
+Entries = dict[int, list[Row]]
+"""Rows that wait: by key the generations of their entries, each as a row of one, oldest first."""
 
 
 class Embedded(NamedTuple):
@@ -34,29 +46,45 @@ class Embedded(NamedTuple):
 
 
 def flush(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
-    """Store every row that waits, or about *most* of them, page by page.
+    """Store every row that waits now, or *most* of them, page by page.
 
     :returns: the number of rows brought up to date
     """
     yield from catalog.check_watched(index)
     check_space(engine, index)
     # What is written from now on waits for the next flush, or this one might never end.
-    newest = (yield Statement(NEWEST))[0][0]
-    after = 0
-    done: set[int] = set()
+    newest = int(str((yield Statement(NEWEST))[0][0]))
+    done, left = 0, most
     failed: dict[int, str] = {}
-    while most is None or len(done) < most:
-        room = PAGE_ROWS if most is None else min(PAGE_ROWS, most - len(done))
-        page = yield Statement(WAITING, (index.index_id, after, newest, room))
-        if not page:
+    first = LOWEST
+    while first <= HIGHEST and (left is None or left > 0):
+        entries = yield from _entries(index, newest, first)
+        if not entries:
             break
-        done |= yield from _store_page(engine, index, page, failed)
-        after = int(str(page[-1][1]))
-    if most is None:
-        yield from _forget_orphans(index)
+        first = max(entries) + 1
+        keys = list(entries) if left is None else list(entries)[:left]
+        for start in range(0, len(keys), PAGE_ROWS):
+            page = {key: entries[key] for key in keys[start : start + PAGE_ROWS]}
+            done += yield from _store_page(engine, index, page, failed)
+        left = None if left is None else left - len(keys)
+    yield from _tidy(index, orphans=most is None)
     if failed:
         raise _unreadable(index, failed)
-    return len(done)
+    return done
+
+
+def _entries(index: Index, newest: int, first: int) -> Plan[Entries]:
+    """Entries up to *newest* of the keys from *first* on, all of a key's together."""
+    rows = yield Statement(ENTRIES, (index.index_id, newest, first, LOG_ENTRIES))
+    entries: Entries = {}
+    for key, generation in rows:
+        entries.setdefault(int(str(key)), []).append((generation,))
+    if len(rows) == LOG_ENTRIES:  # there may be more of the last key's
+        key, _ = entries.popitem()
+        if not entries:
+            rest = yield Statement(ENTRIES_OF_KEY, (index.index_id, newest, key))
+            entries = {key: rest}
+    return entries
 
 
 def _unreadable(index: Index, failed: dict[int, str]) -> InputError:
@@ -68,11 +96,12 @@ def _unreadable(index: Index, failed: dict[int, str]) -> InputError:
     )
 
 
-def store_row(engine: Engine, index: Index, key: int) -> Plan[bool]:
-    """Store one row that waits, within the statement that wrote it."""
+def store_row(engine: Engine, index: Index, generation: int) -> Plan[bool]:
+    """Store the row of one entry, within the statement that wrote it."""
     yield from catalog.check_watched(index)
     check_space(engine, index)
-    page = yield Statement(WAITING_OF_KEY, (index.index_id, key))
+    entries = yield Statement(ENTRY, (index.index_id, generation))
+    page: Entries = {int(str(key)): [(entry,)] for key, entry in entries}
     return bool((yield from _store_page(engine, index, page, {})))
 
 
@@ -108,58 +137,53 @@ def embed_rows(engine: Engine, index: Index, texts: dict[int, str]) -> dict[int,
     }
 
 
-def _forget_orphans(index: Index) -> Plan[None]:
-    """Remove what is stored of rows that REPLACE deleted, which fires no trigger."""
+def _tidy(index: Index, *, orphans: bool) -> Plan[None]:
+    """Drop what is done from the log, and what is stored of rows that REPLACE deleted."""
     query = sources.orphans(index.source, index.index_id, index.chunk_table, index.key_table)
-    if (yield Statement(query)):
-        yield Boundary.BEGIN
+    some = orphans and bool((yield Statement(query)))
+    yield Boundary.BEGIN
+    yield Statement(store.SWEEP)
+    if some:
         # Asked again under the write lock: such a row may have come back meanwhile.
-        for (key,) in (yield Statement(query)):
-            yield from store.forget(index, int(str(key)))
-            yield from _forget_key(index, int(str(key)))
-        yield Boundary.COMMIT
+        gone = [int(str(key)) for (key,) in (yield Statement(query))]
+        for key in gone:
+            yield from store.forget(index, key)
+        yield from _forget_keys(index, gone)
+    yield Boundary.COMMIT
 
 
-def _forget_key(index: Index, key: int) -> Plan[None]:
-    if index.source.mapped:
-        # A row that came back meanwhile waits under the same integer.
-        sql = f"DELETE FROM main.{index.key_table} WHERE key = ?1 AND ?1 NOT IN ({KEYS_WAITING})"
-        yield Statement(sql, (key, index.index_id))
+def _forget_keys(index: Index, keys: list[int]) -> Plan[None]:
+    if index.source.mapped and keys:
+        sql = FORGET_KEYS.format(index.key_table)
+        yield Statement(sql, (json.dumps(keys), index.index_id))
 
 
-def _store_page(
-    engine: Engine, index: Index, page: Sequence[Row], failed: dict[int, str]
-) -> Plan[set[int]]:
-    """Store what waits of *page*; rows that cannot be read are added to *failed* and stay.
+def _store_page(engine: Engine, index: Index, page: Entries, failed: dict[int, str]) -> Plan[int]:
+    """Store the rows of *page*; those that cannot be read are added to *failed* and stay.
 
-    :returns: the keys of the rows brought up to date
+    :returns: the number of rows brought up to date
     """
-    generations: dict[int, list[Row]] = {}
-    for key, generation in page:
-        generations.setdefault(int(str(key)), []).append((generation,))
     encoding = yield from sources.text_encoding()
-    found = yield from sources.read_rows(index.source, index.key_table, generations, encoding)
+    found = yield from sources.read_rows(index.source, index.key_table, page, encoding)
     failed |= found.failed
     texts = {key: text for key, (_, text) in found.rows.items() if text is not None}
     embedded = embed_rows(engine, index, texts)
+    check_space(engine, index)  # again: computing may have loaded weights installed meanwhile
     yield Boundary.BEGIN
-    done: set[int] = set()
+    done: list[int] = []
     chunks: list[Row] = []
-    for key, entries in generations.items():
+    for key, entries in page.items():
         # Gone, if another stored the row meanwhile, perhaps with a newer text. If the row
         # changed since it was read, its newer entry stays, and what is stored now is not used.
-        if key in found.failed or not (
-            yield Statement(STILL_WAITS, (index.index_id, *entries[-1]))
-        ):
+        newest = (index.index_id, *entries[-1])
+        if key in found.failed or not (yield Statement(STILL_WAITS, newest)):
             continue
         yield from store.forget(index, key)
         for ordinal, part in enumerate(embedded.get(key, [])):
             chunks.append((key, ordinal, part.start, part.stop, part.digest, part.vector))
-        yield Many(DONE, entries)
-        if key not in found.rows:
-            yield from _forget_key(index, key)
-        done.add(key)
+        yield from store.leave_queue(entries)
+        done.append(key)
+    yield from _forget_keys(index, [key for key in done if key not in found.rows])
     yield from store.add(index, chunks)
-    yield Statement(store.SWEEP)
     yield Boundary.COMMIT
-    return done
+    return len(done)

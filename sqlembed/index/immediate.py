@@ -13,7 +13,7 @@ from sqlembed.plan import Plan, Statement
 WATCH = """
 DROP TRIGGER IF EXISTS temp.sqlembed_immediate;
 CREATE TEMP TRIGGER sqlembed_immediate AFTER INSERT ON main.sqlembed_queue
-WHEN NEW.index_id IN ({ids}) BEGIN SELECT sqlembed_store(NEW.index_id, NEW.key); END;"""
+WHEN NEW.index_id IN ({ids}) BEGIN SELECT sqlembed_store(NEW.index_id, NEW.generation); END;"""
 
 
 def watch() -> Plan[None]:
@@ -23,12 +23,12 @@ def watch() -> Plan[None]:
         yield Statement(WATCH.format(ids=", ".join(map(str, ids))))
 
 
-def store(engine: Engine, index_id: int, key: int) -> Plan[int]:
+def store(engine: Engine, index_id: int, generation: int) -> Plan[int]:
     """Store one row, called by the trigger; 0 if it has to wait."""
     for index in (yield from catalog.listed()):
         if index.index_id == index_id:
             try:
-                return int((yield from flush.store_row(engine, index, key)))
+                return int((yield from flush.store_row(engine, index, generation)))
             except SqlembedError:
-                return 0  # raised before anything was written; the row stays on the queue
+                return 0  # ours are raised before anything is written; the row waits
     return 0

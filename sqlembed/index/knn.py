@@ -14,7 +14,7 @@ from sqlembed import vectors
 from sqlembed.engine.interface import Engine
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index, check_watched
-from sqlembed.index.flush import check_space, embed_rows
+from sqlembed.index.flush import HIGHEST, LOWEST, check_space, embed_rows
 from sqlembed.plan import Plan, SqlValue, Statement
 
 EXACT_CHUNKS = 10_000
@@ -24,18 +24,13 @@ MOST_CODES = 4096
 CANDIDATES = 4
 """Candidates by code for each row asked for: recall was 1.0 with three."""
 FRESH_ROWS = 2000
-"""Changes that one search looks at, the newest first."""
+"""Waiting rows that one search looks at, the newest first."""
 FRESH_CHUNKS = 256
 """Texts among them that one search computes; those it remembers are not counted."""
 
-LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
-"""The integers of SQLite."""
-
 WAITING = """
-SELECT key FROM (
-    SELECT key, generation FROM main.sqlembed_queue
-    WHERE index_id = ? ORDER BY generation DESC LIMIT ?
-) GROUP BY key ORDER BY max(generation) DESC"""
+SELECT key FROM main.sqlembed_queue WHERE index_id = ?
+GROUP BY key ORDER BY max(generation) DESC LIMIT ?"""
 WAITING_COUNT = "SELECT count(DISTINCT key) FROM main.sqlembed_queue WHERE index_id = ?"
 WAITING_AMONG = "SELECT DISTINCT key FROM main.sqlembed_queue WHERE index_id = ? AND key IN ({})"
 HIGHEST_CHUNK = "SELECT max(chunk) FROM main.{}"
@@ -161,6 +156,7 @@ def _fresh(
         for key, parts in embed_rows(engine, index, affordable).items()
         for part in parts
     ]
+    check_space(engine, index)  # again: computing may have loaded weights installed meanwhile
     missed = len(present) - len(affordable) + len(found.failed)
     return Fresh(hits, total, len(waiting) - missed)
 

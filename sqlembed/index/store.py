@@ -37,6 +37,13 @@ CREATE TABLE main.sqlembed_chunk_{id}(
 );
 CREATE INDEX main.sqlembed_chunk_{id}_key ON sqlembed_chunk_{id}(key);
 CREATE VIRTUAL TABLE main.sqlembed_code_{id} USING vec0(code int8[{dimension}]);"""
+DELETE_ENTRY = """
+DELETE FROM main.sqlembed_queue
+WHERE generation = ? AND generation < (SELECT max(generation) FROM main.sqlembed_queue)"""
+MARK_ENTRY = "UPDATE main.sqlembed_queue SET index_id = 0 WHERE generation = ?"
+DELETE_MARKED_BEFORE = """
+DELETE FROM main.sqlembed_queue WHERE index_id = 0
+AND generation = (SELECT max(generation) FROM main.sqlembed_queue WHERE generation < ?)"""
 LEAVE_QUEUE = "UPDATE main.sqlembed_queue SET index_id = 0 WHERE index_id = ?"
 # The newest entry stays, done or not: the next one must get a generation never used before.
 SWEEP = """
@@ -85,6 +92,13 @@ def drop(index: Index) -> Plan[None]:
     yield Statement(LEAVE_QUEUE, (index.index_id,))
     yield Statement(SWEEP)
     yield Statement("DELETE FROM main.sqlembed_catalog WHERE index_id = ?", (index.index_id,))
+
+
+def leave_queue(entries: list[Row]) -> Plan[None]:
+    """Take entries off the log, of which the newest of all stays, marked as done."""
+    yield Many(DELETE_ENTRY, entries)
+    yield Many(MARK_ENTRY, entries)
+    yield Statement(DELETE_MARKED_BEFORE, entries[-1])
 
 
 def forget(index: Index, key: int) -> Plan[bool]:

@@ -276,3 +276,19 @@ def test_a_row_deleted_and_inserted_again_during_a_flush_is_not_lost(
     sql("SELECT sqlembed_flush()")
     assert sql("SELECT id FROM knn('t', 'back again')") == ["a"]
     other.close()
+
+
+def test_a_row_changed_often_counts_once_and_hides_no_other(
+    sms: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlembed.index.knn.FRESH_ROWS", 3)
+    monkeypatch.setattr(flush, "LOG_ENTRIES", 7)
+    sms("INSERT INTO sms(body) VALUES ('quiet row')")
+    for n in range(20):
+        sms("UPDATE sms SET body = 'busy row ' || ? WHERE id = 1", n)
+    assert sms("SELECT waiting FROM sqlembed_status") == [2]
+    assert sms("SELECT id FROM knn('sms', 'quiet row', 1)") == [5]
+    assert sms.one("SELECT sqlembed_flush('sms', 1)") == 1
+    assert sms.one("SELECT sqlembed_flush()") >= 1
+    assert sms("SELECT indexed, waiting FROM sqlembed_status") == [(5, 0)]
+    assert sms.one("SELECT count(*) FROM sqlembed_queue") == 1

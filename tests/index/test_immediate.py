@@ -59,6 +59,8 @@ def test_a_model_that_fails_stops_no_write(immediate: Sql) -> None:
     assert sql("SELECT body FROM t WHERE id = 2") == [FAILING]
     assert status(sql) == (1, 1)
     sql("UPDATE t SET body = 'harmless' WHERE id = 2")
+    assert sql("SELECT id FROM knn('t', 'harmless', 1)") == [2]
+    sql("SELECT sqlembed_flush()")
     assert status(sql) == (2, 0)
 
 
