@@ -76,9 +76,14 @@ def test_an_update_that_changes_no_text_queues_nothing(watched: Sql) -> None:
     assert watched("SELECT waiting FROM sqlembed_status") == [0]
 
 
-def test_changes_of_case_and_type_are_changes(watched: Sql) -> None:
-    watched("UPDATE t SET body = 'FIRST row'")
-    assert ids(watched, "FIRST row") == ["1"]
+def test_changes_of_case_and_type_are_changes(sql: Sql) -> None:
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body COLLATE NOCASE)")
+    sql("INSERT INTO t VALUES (1, 'first row'), (2, 1)")
+    sql("SELECT sqlembed_index('t', 'body')")
+    sql("UPDATE t SET body = 'FIRST row' WHERE id = 1")
+    assert ids(sql, "FIRST row") == ["1"]
+    sql("UPDATE t SET body = 1.0 WHERE id = 2")
+    assert ids(sql, "1.0") == ["2"]
 
 
 def test_a_changed_key_moves_the_row(watched: Sql) -> None:
