@@ -1,9 +1,12 @@
-"""What a door needs of an engine, whether it runs in this process or behind a socket."""
+"""What a door needs of an engine, whether it runs in this process or behind a socket.
+
+Imports nothing heavy: whoever only asks what functions there are (the build of the
+loadable extension does) needs neither SQLite nor llama.cpp.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from sqlembed.engine.cache import Cache
 from sqlembed.engine.chunk import Chunk
 from sqlembed.engine.front import Front
 from sqlembed.engine.space import Space
@@ -36,13 +39,20 @@ class CacheState(NamedTuple):
     misses: int
 
 
+class CacheFile(NamedTuple):
+    """The cache's database file, as ``sqlembed_cache`` shows it in each row."""
+
+    most_bytes: int
+    path: str
+    problem: str | None
+    """Why it could not be used the last time it was tried."""
+
+
 class Engine(Protocol):
     """What a door needs of an engine, in this process or behind a socket.
 
     *model* is a model's exact name, or None for the default.
     """
-
-    cache: Cache
 
     def space(self, model: str | None = None) -> Space:
         """The embedding space of *model*; needs its receipt, not its weights."""
@@ -79,6 +89,9 @@ class Engine(Protocol):
 
     def cache_state(self) -> list[CacheState]:
         """What the cache holds and how often it helped."""
+
+    def cache_file(self) -> CacheFile:
+        """Where the cache is, its bound, and what is wrong with it."""
 
     def cache_clear(self, model: str | None = None) -> int:
         """Forget what *model* made, or everything; the number of entries forgotten."""

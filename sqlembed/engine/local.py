@@ -11,7 +11,7 @@ from sqlembed import settings
 from sqlembed.engine.cache import Cache
 from sqlembed.engine.chunk import Chunk
 from sqlembed.engine.front import Front
-from sqlembed.engine.interface import CacheState, ModelState
+from sqlembed.engine.interface import CacheFile, CacheState, ModelState
 from sqlembed.engine.library import Library
 from sqlembed.engine.rerank import Reranker
 from sqlembed.engine.space import Space
@@ -141,6 +141,10 @@ class LocalEngine:
             CacheState(*key, *held.get(key, (0, 0)), *asked.get(key, (0, 0)))
             for key in sorted({*held, *asked})
         ]
+
+    def cache_file(self) -> CacheFile:
+        """Where the cache is, its bound, and what is wrong with it."""
+        return CacheFile(self.cache.most_bytes, self.cache.path, self.cache.problem)
 
     def cache_clear(self, model: str | None = None) -> int:
         """Forget what *model* made, or everything; the number of entries forgotten."""

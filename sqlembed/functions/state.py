@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlembed.engine.interface import CacheState, Engine, ModelState
+from sqlembed.engine.interface import CacheFile, CacheState, Engine, ModelState
 from sqlembed.errors import SchemaError
 from sqlembed.functions.registry import Function, Restriction, Table, rows_of
 from sqlembed.index import catalog
@@ -27,8 +27,8 @@ def models(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
 def cache(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
     """``sqlembed_cache``: what is remembered, and how often it helped this process."""
     rows: list[Row] = [*engine.cache_state()] or [(None, None, 0, 0, 0, 0)]
-    shared = (engine.cache.most_bytes, engine.cache.path, engine.cache.problem)
-    return (yield from rows_of([(*row, *shared) for row in rows]))
+    file = engine.cache_file()
+    return (yield from rows_of([(*row, *file) for row in rows]))
 
 
 def status(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
@@ -60,5 +60,5 @@ FUNCTIONS: tuple[Function, ...] = (
          "waiting", "problem"),
         status,
     ),
-    Table("sqlembed_cache", (*CacheState._fields, "most_bytes", "path", "problem"), cache),
+    Table("sqlembed_cache", (*CacheState._fields, *CacheFile._fields), cache),
 )  # fmt: skip
