@@ -13,7 +13,8 @@
     │   ├── ModelFileError      truncated, altered, or not a GGUF
     │   └── ProbeError          loads, but gives other vectors than its reference
     ├── SpaceError              vectors of two embedding spaces would meet
-    └── SchemaError             the database cannot hold, or lost, what an index needs
+    ├── SchemaError             the database cannot hold, or lost, what an index needs
+    └── ServiceError            the service refuses, cannot be started, or does not answer
 
 A message says what it is about, what came, what was expected, and what to do.
 """
@@ -65,3 +66,7 @@ class SpaceError(SqlembedError):
 
 class SchemaError(SqlembedError):
     """The database cannot hold what an index needs, or has lost part of it."""
+
+
+class ServiceError(SqlembedError):
+    """The service refuses this program, cannot be started, or does not answer."""

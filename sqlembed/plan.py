@@ -5,7 +5,7 @@ and returns its result. Each door runs plans in its own way: on its own connecti
 or on a connection in another process, inside whatever transaction is open there.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from enum import Enum
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -46,7 +46,29 @@ class Boundary(Enum):
     COMMIT = "commit"
 
 
-Plan: TypeAlias = Generator[Statement | Many | Boundary, Rows, Result]
+Request: TypeAlias = Statement | Many | Boundary
+Plan: TypeAlias = Generator[Request, Rows, Result]
+
+
+def drive(plan: Plan[Result], perform: Callable[[Request], Rows]) -> Result:
+    """Run *plan* to its end, each request by *perform*, and return its result.
+
+    A StatementError of *perform* is the plan's to handle; any other error ends it.
+    """
+    try:
+        request = next(plan)
+        while True:
+            try:
+                rows = perform(request)
+            except StatementError as failure:
+                request = plan.throw(failure)
+            else:
+                request = plan.send(rows)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    finally:
+        plan.close()  # a traceback that somebody keeps must not keep it half run
 
 
 def quote(identifier: str) -> str:

@@ -44,6 +44,62 @@ def default_model() -> str:
     return os.environ.get("SQLEMBED_MODEL") or DEFAULT_MODEL
 
 
+SHARED = ("SQLEMBED_DATA", "SQLEMBED_CACHE", "SQLEMBED_MODEL")
+"""Settings that a program and the service it uses must agree on, where the program has them."""
+
+ENGINES = ("local", "service", "auto")
+"""Who computes for Python programs: they themselves, the service, or the service if one runs."""
+
+IDLE_SECONDS = 600
+"""How long a service that nobody asks stays, in seconds."""
+
+TIMEOUT_SECONDS = 10
+"""How long a service may give no sign of life, in seconds."""
+
+
+def shared() -> dict[str, str]:
+    """What this process takes for each of ``SHARED``."""
+    values = (str(data_directory()), cache_path(), default_model())
+    return dict(zip(SHARED, values, strict=True))
+
+
+def engine(named: str | None = None) -> str:
+    """Who computes for Python programs: *named*, or else ``SQLEMBED_ENGINE``."""
+    chosen = named or os.environ.get("SQLEMBED_ENGINE") or ENGINES[0]
+    if chosen not in ENGINES:
+        raise OptionError(
+            f"an engine (SQLEMBED_ENGINE) is {', '.join(ENGINES[:-1])} or {ENGINES[-1]};"
+            f" got {chosen!r}"
+        )
+    return chosen
+
+
+def socket_path() -> Path:
+    """Where the service listens (``SQLEMBED_SOCKET``); the loadable extension has the same rule."""
+    chosen, runtime = os.environ.get("SQLEMBED_SOCKET"), os.environ.get("XDG_RUNTIME_DIR")
+    if chosen:
+        return Path(chosen)
+    user = os.geteuid()
+    usual = Path(f"/run/user/{user}")
+    # cron and sudo set no XDG_RUNTIME_DIR, and must find the same service.
+    if not runtime and usual.is_dir() and usual.stat().st_uid == user:
+        runtime = str(usual)
+    directory = Path(runtime, "sqlembed") if runtime else Path(f"/tmp/sqlembed-{user}")
+    return directory / "service.sock"
+
+
+def log_path() -> Path:
+    """Where the service writes what happens to it (``SQLEMBED_LOG``)."""
+    chosen = os.environ.get("SQLEMBED_LOG")
+    directory = platformdirs.user_log_path("sqlembed", appauthor=False)
+    return Path(chosen) if chosen else directory / "service.log"
+
+
+def timeout() -> int:
+    """How long a service may give no sign of life, in seconds (``SQLEMBED_TIMEOUT``)."""
+    return max(1, _whole_number("SQLEMBED_TIMEOUT", TIMEOUT_SECONDS))
+
+
 def threads() -> int:
     """How many threads compute: the cores we may use, never more (``SQLEMBED_THREADS`` lowers it).
 

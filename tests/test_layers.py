@@ -13,9 +13,12 @@ FORBIDDEN = {
     "plan.py": ["sqlembed", "apsw"],
     "vectors.py": ["sqlembed.engine", "sqlembed.index", "apsw"],
     "weights": ["sqlembed.engine", "sqlembed.index", "sqlembed.functions", "sqlembed.doors", "apsw"],
-    "engine": ["sqlembed.index", "sqlembed.functions", "sqlembed.doors", "sqlembed.plan"],
-    "index": ["sqlembed.functions", "sqlembed.doors", "sqlembed.engine.model", "sqlembed.engine.llama"],
-    "functions": ["sqlembed.doors", "sqlembed.engine.model", "sqlembed.engine.llama", "sqlembed.weights.pull"],
+    "engine": ["sqlembed.index", "sqlembed.functions", "sqlembed.doors", "sqlembed.service", "sqlembed.plan"],
+    "service": ["sqlembed.doors", "sqlembed.cli", "sqlembed.engine.model", "sqlembed.engine.llama", "apsw"],
+    "service/frames.py": ["sqlembed.engine", "sqlembed.functions", "sqlembed.index"],
+    "extension": ["sqlembed.engine", "sqlembed.doors", "sqlembed.cli", "apsw"],
+    "index": ["sqlembed.functions", "sqlembed.doors", "sqlembed.service", "sqlembed.engine.model", "sqlembed.engine.llama"],
+    "functions": ["sqlembed.doors", "sqlembed.service", "sqlembed.engine.model", "sqlembed.engine.llama", "sqlembed.weights.pull"],
     "doors": ["sqlembed.engine.model", "sqlembed.engine.llama", "sqlembed.weights", "sqlembed.cli"],
 }  # fmt: skip
 ONLY = {

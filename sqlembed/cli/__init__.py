@@ -21,6 +21,8 @@ VERBS = {
     "pull": "Get a model's weights and install them.",
     "models": "Show every model known here.",
     "convert": "Turn a model's directory or file into a GGUF.",
+    "serve": "Hold the models for every program of the user, in the background.",
+    "path": "Print where the loadable extension is.",
     "cache": "Show what the cache remembers, or clear it.",
     "doctor": "Say what is installed and in use, and what is wrong.",
 }

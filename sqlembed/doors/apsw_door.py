@@ -2,48 +2,58 @@
 
 import atexit
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import sqlite_vec
 
+from sqlembed import settings
 from sqlembed.doors.plans import run
 from sqlembed.doors.tables import Module
 from sqlembed.engine.interface import Engine
-from sqlembed.engine.local import LocalEngine
+from sqlembed.errors import ServiceError
 from sqlembed.functions import ALL
 from sqlembed.functions.registry import Aggregate, Function, Procedure, Scalar, Table
 from sqlembed.index.immediate import watch
 from sqlembed.plan import SqlValue
+from sqlembed.service.client import forwarded
+from sqlembed.service.link import Link
 
 BUSY_MILLISECONDS = 5000
 
-_engine: LocalEngine | None = None
+if TYPE_CHECKING:
+    from sqlembed.engine.local import LocalEngine
+
+_engine: "LocalEngine | None" = None
 _engine_lock = Lock()
 
 
-def shared_engine() -> LocalEngine:
+def shared_engine() -> "LocalEngine":
     """The engine that every connection of this process uses, made when first asked for."""
     global _engine
     with _engine_lock:
         if _engine is None:
+            # Not at the top: who uses the service needs no llama.cpp.
+            from sqlembed.engine.local import LocalEngine
+
             _engine = LocalEngine()
             atexit.register(_engine.cache.close)
         return _engine
 
 
 def connect(
-    path: str, *, flags: int | None = None, engine: Engine | None = None
+    path: str, *, flags: int | None = None, engine: Engine | str | None = None
 ) -> apsw.Connection:
     """Open a database with every function of sqlembed and sqlite-vec registered.
 
     :param path: the database file, or ``:memory:``
     :param flags: SQLite's open flags; read, write and create, if not given
-    :param engine: an engine of your own; this process's shared one, if not given
+    :param engine: who computes: ``"local"`` (this process), ``"service"``, ``"auto"`` (the service
+        if one runs, else this process), or an engine of your own; SQLEMBED_ENGINE, if not given
     :returns: an ``apsw.Connection`` that waits up to 5 seconds for locks
     """
     chosen = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if flags is None else flags
@@ -53,22 +63,51 @@ def connect(
     return connection
 
 
-def register(connection: apsw.Connection, *, engine: Engine | None = None) -> None:
+def register(connection: apsw.Connection, *, engine: Engine | str | None = None) -> None:
     """Add every function of sqlembed and sqlite-vec to a connection of yours."""
-    chosen = engine or shared_engine()
+    functions, chosen = _chosen(connection, engine)
     if not connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'vec0'").fetchall():
         connection.enable_load_extension(True)
         try:
             connection.load_extension(sqlite_vec.loadable_path())
         finally:
             connection.enable_load_extension(False)
-    for function in ALL:
+    for function in functions:
         _add(connection, chosen, function)
     with suppress(apsw.BusyError):  # locked by another: its rows wait, as in deferred mode
         run(connection, watch())
 
 
-def _add(connection: apsw.Connection, engine: Engine, function: Function) -> None:
+def _chosen(
+    connection: apsw.Connection, engine: Engine | str | None
+) -> tuple[Iterable[Function], Engine | None]:
+    """The functions to register, and the engine they are given; forwarded ones need none."""
+    if engine is not None and not isinstance(engine, str):
+        return ALL, engine
+    who = settings.engine(engine)
+    if who == "local":
+        return ALL, shared_engine()
+    link = _link(connection)
+    if who == "auto":
+        try:
+            link.ready(start=False)
+        except ServiceError:
+            return ALL, shared_engine()
+    return (forwarded(link, function) for function in ALL), None
+
+
+def _link(connection: apsw.Connection) -> Link:
+    owner = weakref.ref(connection)
+
+    def check_interrupt() -> None:
+        database = owner()
+        if database is not None and database.is_interrupted:
+            raise apsw.InterruptError("interrupted")
+
+    return Link(check_interrupt)
+
+
+def _add(connection: apsw.Connection, engine: Engine | None, function: Function) -> None:
     match function:
         case Scalar():
             flags = apsw.SQLITE_DIRECTONLY if function.direct_only else apsw.SQLITE_INNOCUOUS
@@ -99,7 +138,7 @@ def _add(connection: apsw.Connection, engine: Engine, function: Function) -> Non
 
 
 def _procedure(
-    connection: apsw.Connection, engine: Engine, procedure: Procedure
+    connection: apsw.Connection, engine: Engine | None, procedure: Procedure
 ) -> Callable[..., SqlValue]:
     # The connection owns the function: held strongly, it would never be freed.
     owner = weakref.ref(connection)
@@ -115,7 +154,7 @@ def _procedure(
     return call
 
 
-def _steps(engine: Engine, function: Aggregate) -> Callable[[], Any]:
+def _steps(engine: Engine | None, function: Aggregate) -> Callable[[], Any]:
     def start() -> Any:
         accumulator = function.start(engine)
         return (

@@ -5,7 +5,17 @@ from typing import TypeVar
 
 import apsw
 
-from sqlembed.plan import Boundary, Many, Plan, Row, Rows, Statement, StatementError
+from sqlembed.plan import (
+    Boundary,
+    Many,
+    Plan,
+    Request,
+    Row,
+    Rows,
+    Statement,
+    StatementError,
+    drive,
+)
 
 Result = TypeVar("Result")
 SAVEPOINT = "sqlembed_plan"
@@ -20,21 +30,16 @@ def run(db: apsw.Connection, plan: Plan[Result]) -> Result:
     that the plan does not handle is raised as APSW raised it.
     """
     transaction = Transaction(db)
+
+    def perform(request: Request) -> Rows:
+        try:
+            return _perform(db, transaction, request)
+        except (apsw.SQLError, apsw.LockedError) as error:
+            # Others (busy, interrupted, full) are no plan's to handle.
+            raise StatementError(str(error)) from error
+
     try:
-        request = next(plan)
-        while True:
-            try:
-                rows = _perform(db, transaction, request)
-            except (apsw.SQLError, apsw.LockedError) as error:
-                # Others (busy, interrupted, full) are no plan's to handle.
-                failure = StatementError(str(error))
-                failure.__cause__ = error
-                request = plan.throw(failure)
-            else:
-                request = plan.send(rows)
-    except StopIteration as end:
-        result: Result = end.value
-        return result
+        return drive(plan, perform)
     except StatementError as failure:
         transaction.undo()
         raise failure.__cause__ or failure from None
@@ -43,9 +48,7 @@ def run(db: apsw.Connection, plan: Plan[Result]) -> Result:
         raise
 
 
-def _perform(
-    db: apsw.Connection, transaction: "Transaction", request: Statement | Many | Boundary
-) -> Rows:
+def _perform(db: apsw.Connection, transaction: "Transaction", request: Request) -> Rows:
     match request:
         case Statement(sql, bindings):
             cursor = db.cursor()

@@ -9,11 +9,19 @@ import apsw
 from sqlembed.doors.plans import run
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError
-from sqlembed.functions.registry import Restriction, Table
+from sqlembed.functions.registry import Pushed, Restriction, Table
 from sqlembed.plan import Row, SqlValue
 
-AMONG, ONLY = "id IN", "id ="
-"""How ``idxStr`` names a restriction among the arguments."""
+BOUNDS = {
+    apsw.SQLITE_INDEX_CONSTRAINT_LT: Pushed.BELOW,
+    apsw.SQLITE_INDEX_CONSTRAINT_LE: Pushed.AT_MOST,
+    apsw.SQLITE_INDEX_CONSTRAINT_GT: Pushed.ABOVE,
+    apsw.SQLITE_INDEX_CONSTRAINT_GE: Pushed.AT_LEAST,
+}
+LAST = {
+    apsw.SQLITE_INDEX_CONSTRAINT_LIMIT: Pushed.LIMIT,
+    apsw.SQLITE_INDEX_CONSTRAINT_OFFSET: Pushed.OFFSET,
+}
 EXPECTED_ROWS = 10
 EXPECTED_COST = 1000.0
 LAST_RESORT_COST = 1e30
@@ -24,19 +32,14 @@ LAST_RESORT_COST = 1e30
 class Module:
     """The virtual table module of one table function."""
 
-    def __init__(self, engine: Engine, table: Table) -> None:
+    def __init__(self, engine: Engine | None, table: Table) -> None:
         """Serve *table* with *engine*."""
         self._engine = engine
         self._table = table
 
-    def Connect(
-        self, db: apsw.Connection, _module: str, _database: str, name: str, *_: object
-    ) -> "tuple[str, VirtualTable]":
+    def Connect(self, db: apsw.Connection, *_: object) -> "tuple[str, VirtualTable]":
         """Declare the columns; parameters are hidden ones."""
-        hidden = "".join(f", {parameter} HIDDEN" for parameter in self._table.parameters)
-        declared = ", ".join(f'"{column}"' for column in self._table.columns)
-        table = VirtualTable(db, self._engine, self._table)
-        return f"CREATE TABLE {name}({declared}{hidden})", table
+        return self._table.declaration, VirtualTable(db, self._engine, self._table)
 
     Create = Connect
 
@@ -44,48 +47,66 @@ class Module:
 class VirtualTable:
     """The table on one connection."""
 
-    def __init__(self, db: apsw.Connection, engine: Engine, table: Table) -> None:
+    def __init__(self, db: apsw.Connection, engine: Engine | None, table: Table) -> None:
         """Hold *db* weakly: it owns us."""
         self.connection = weakref.ref(db)
         self.engine = engine
         self.table = table
 
     def BestIndexObject(self, plan: apsw.IndexInfo) -> bool:
-        """Take the arguments and one restriction; ``idxStr`` names the values in their order."""
+        """Take the arguments and what restricts; ``idxStr`` names the values in their order."""
         table = self.table
-        taken: list[str] = []
-        cost = EXPECTED_COST
+        taken: list[str | int] = []
         missing = set(table.parameters[: table.least])
+        last: dict[int, int] = {}
+        all_taken = True
+        plan.estimatedCost, plan.estimatedRows = EXPECTED_COST, EXPECTED_ROWS
         for which in range(plan.nConstraint):
-            if plan.get_aConstraint_op(which) != apsw.SQLITE_INDEX_CONSTRAINT_EQ:
+            operator = plan.get_aConstraint_op(which)
+            if operator in LAST:
+                last[operator] = which
                 continue
             column = plan.get_aConstraint_iColumn(which)
             parameter = column - len(table.columns)
+            name = table.columns[column] if 0 <= column < len(table.columns) else None
             usable = plan.get_aConstraint_usable(which)
-            if parameter >= 0:
+            equal = operator == apsw.SQLITE_INDEX_CONSTRAINT_EQ
+            if equal and parameter >= 0:
                 if not usable:
                     return False
                 missing.discard(table.parameters[parameter])
-                self._take(plan, which, taken, table.parameters[parameter])
-            elif usable and column >= 0 and table.columns[column] == table.restricted:
+                _take(plan, which, taken, table.parameters[parameter])
+            elif not usable or name is None:
+                all_taken = False
+            elif equal and name == table.restricted:
                 if plan.get_aConstraintUsage_in(which):
                     plan.set_aConstraintUsage_in(which, True)
-                    self._take(plan, which, taken, AMONG)
+                    _take(plan, which, taken, Pushed.AMONG)
                 else:
-                    self._take(plan, which, taken, ONLY)
-                    cost = LAST_RESORT_COST
+                    _take(plan, which, taken, Pushed.ONLY)
+                    plan.estimatedCost = LAST_RESORT_COST
+            elif operator in BOUNDS and name == table.ordered:
+                _take(plan, which, taken, BOUNDS[operator], omit=False)
+            else:
+                all_taken = False
         if missing:
-            raise InputError(f"{_usage(table)}: {', '.join(sorted(missing))} is missing")
+            names = ", ".join(name for name in table.parameters if name in missing)
+            raise InputError(f"{table.usage}: {names} is missing")
+        plan.orderByConsumed = table.ordered is not None and self._sorted(plan)
+        # Where nothing is left to filter or sort, LIMIT says how many rows are wanted.
+        if all_taken and table.ordered and (not plan.nOrderBy or plan.orderByConsumed):
+            for operator, which in sorted(last.items()):
+                if apsw.SQLITE_INDEX_CONSTRAINT_LIMIT in last:
+                    _take(plan, which, taken, LAST[operator], omit=False)
         plan.idxStr = json.dumps(taken)
-        plan.estimatedRows = EXPECTED_ROWS
-        plan.estimatedCost = cost
         return True
 
-    @staticmethod
-    def _take(plan: apsw.IndexInfo, which: int, taken: list[str], what: str) -> None:
-        taken.append(what)
-        plan.set_aConstraintUsage_argvIndex(which, len(taken))
-        plan.set_aConstraintUsage_omit(which, True)
+    def _sorted(self, plan: apsw.IndexInfo) -> bool:
+        """Whether rows come in the order that is asked for."""
+        if plan.nOrderBy != 1 or plan.get_aOrderBy_desc(0):
+            return False
+        column = plan.get_aOrderBy_iColumn(0)
+        return self.table.columns[column : column + 1] == (self.table.ordered,) and column >= 0
 
     def Open(self) -> "Cursor":
         """A cursor with no rows yet."""
@@ -112,31 +133,28 @@ class Cursor:
     def Filter(self, _number: int, taken: str | None, values: tuple[Any, ...] | None) -> None:
         """Run the plan with these arguments."""
         function = self._table.table
-        given = list(zip(json.loads(taken or "[]"), values or (), strict=True))
-        arguments = dict(given)
+        arguments: dict[str, SqlValue] = {}
+        pushed: list[tuple[Pushed, Any]] = []
+        for what, value in zip(json.loads(taken or "[]"), values or (), strict=True):
+            if isinstance(what, str):
+                arguments[what] = value
+            else:
+                pushed.append(self._pushed(Pushed(what), value))
         self._arguments = tuple(arguments.get(name) for name in function.parameters)
-        among: set[SqlValue] | None = None
-        for what, value in given:
-            if what == ONLY:
-                self._refuse_join(value)
-            if what in (ONLY, AMONG):  # APSW gives None for an empty set
-                allowed = {value} if what == ONLY else set(value or ())
-                among = allowed if among is None else among & allowed
         connection = self._table.connection()
         assert connection is not None
-        plan = function.plan(self._table.engine, Restriction(among), *self._arguments)
+        restriction = Restriction.of(function, pushed)
+        plan = function.plan(self._table.engine, restriction, *self._arguments)
         self._rows, self._position = list(run(connection, plan)), 0
 
-    def _refuse_join(self, value: SqlValue) -> None:
-        name, column = self._table.table.name, self._table.table.restricted
-        if self._asked not in (None, value):
-            raise InputError(
-                f"this statement calls {name}() anew for each {column} of another table, which"
-                f" would make every one of them a nearest row; write {column} IN"
-                f" (SELECT {column} FROM {name}(...)), or WITH k AS MATERIALIZED"
-                f" (SELECT * FROM {name}(...)) and join k"
-            )
-        self._asked = value
+    def _pushed(self, what: Pushed, value: Any) -> tuple[Pushed, Any]:
+        if what is Pushed.AMONG:
+            return what, value or ()  # APSW gives None for an empty set
+        if what is Pushed.ONLY:
+            anew = self._asked not in (None, value)
+            self._asked = value
+            return (Pushed.ANEW if anew else what), value
+        return what, value
 
     def Eof(self) -> bool:
         """Whether the rows are all given."""
@@ -162,7 +180,9 @@ class Cursor:
         self._rows = []
 
 
-def _usage(table: Table) -> str:
-    needed = ", ".join(table.parameters[: table.least])
-    optional = "".join(f" [, {name}]" for name in table.parameters[table.least :])
-    return f"{table.name}({needed}{optional})"
+def _take(
+    plan: apsw.IndexInfo, which: int, taken: list[str | int], what: str | Pushed, omit: bool = True
+) -> None:
+    taken.append(what)
+    plan.set_aConstraintUsage_argvIndex(which, len(taken))
+    plan.set_aConstraintUsage_omit(which, omit)

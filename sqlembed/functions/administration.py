@@ -94,5 +94,5 @@ FUNCTIONS: tuple[Function, ...] = (
     Procedure("sqlembed_index", index, 2, 3, makes_index=True),
     Procedure("sqlembed_flush", flush_waiting, 0, 2),
     Procedure("sqlembed_drop", drop, 1, 1),
-    Procedure("sqlembed_store", store_one, 2, 2),
+    Procedure("sqlembed_store", store_one, 2, 2, optional=True),
 )

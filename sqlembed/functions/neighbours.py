@@ -25,19 +25,21 @@ def knn(
 
     Columns: id (the row's key), distance (cosine, 0 to 2), text, start and stop of the best
     chunk (characters, from 0), coverage (the share of the rows that was searched).
-    *query* is a text or a vector. ``id IN (...)`` restricts the rows before *k* does.
+    *query* is a text or a vector. ``id IN (...)`` and bounds on distance restrict the rows
+    before *k* does. Without *k*, LIMIT takes its place.
     """
     if index is None or query is None:
         return []
-    wanted = _k(k)
+    wanted = _k(k, restriction.limit)
     found = yield from catalog.find(text_argument(index, "knn()'s index"))
     vector = _query(engine, found, query)
-    return (yield from nearest(engine, found, vector, wanted, restriction.among))
+    bounds = (restriction.lowest, restriction.highest)
+    return (yield from nearest(engine, found, vector, wanted, restriction.among, bounds))
 
 
-def _k(k: SqlValue) -> int:
+def _k(k: SqlValue, limit: int | None) -> int:
     if k is None:
-        return DEFAULT_K
+        return DEFAULT_K if limit is None else max(1, min(limit, MOST_K))
     if not isinstance(k, int) or not 1 <= k <= MOST_K:
         raise InputError(f"k is a whole number from 1 to {MOST_K}; got {described(k)}")
     return k
@@ -70,5 +72,6 @@ FUNCTIONS: tuple[Function, ...] = (
         parameters=("index_name", "query", "k"),
         least=2,
         restricted="id",
+        ordered="distance",
     ),
 )

@@ -1,7 +1,9 @@
 """What a SQL function is: its name, arguments, flags and columns, and the Python behind it."""
 
+import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Protocol, TypeAlias
 
 from sqlembed.engine.interface import Engine
@@ -38,6 +40,8 @@ class Procedure:
     most: int
     makes_index: bool = False
     """Whether the connection has to look anew which indexes it stores to at once."""
+    optional: bool = False
+    """Whether it gives 0, and no error, where the service cannot be reached."""
 
 
 class Accumulator(Protocol):
@@ -55,7 +59,25 @@ class Aggregate:
     """A function of one argument over many rows."""
 
     name: str
-    start: Callable[[Engine], Accumulator]
+    start: Callable[..., Accumulator]
+
+
+class Pushed(IntEnum):
+    """What a statement can ask besides the arguments, with a value each."""
+
+    AMONG = 0
+    """``restricted IN (...)``: its value is a set."""
+    ONLY = 1
+    """``restricted = x``"""
+    BELOW = 2
+    AT_MOST = 3
+    ABOVE = 4
+    AT_LEAST = 5
+    """``ordered < x``, ``<=``, ``>``, ``>=``"""
+    LIMIT = 6
+    OFFSET = 7
+    ANEW = 8
+    """``restricted = x`` again, with another value than the statement asked for before."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +86,51 @@ class Restriction:
 
     among: Collection[SqlValue] | None = None
     """The values that the restricted column may take; None for all."""
+    lowest: float = -math.inf
+    highest: float = math.inf
+    """Between which, both included, the ordered column must be."""
+    limit: int | None = None
+    """How many of the first rows are looked at; None if that is not known."""
+
+    @classmethod
+    def of(cls, table: "Table", pushed: Iterable[tuple[Pushed, Any]]) -> "Restriction":
+        """Put together what a door was asked.
+
+        :raises InputError: the statement calls the function anew for each id of another table
+        """
+        among: set[SqlValue] | None = None
+        lowest, highest = -math.inf, math.inf
+        limit: int | None = None
+        offset = 0
+        for what, value in pushed:
+            if what is Pushed.ANEW:
+                raise _asked_anew(table)
+            if what in (Pushed.AMONG, Pushed.ONLY):
+                allowed = {value} if what is Pushed.ONLY else set(value)
+                among = allowed if among is None else among & allowed
+            elif not isinstance(value, int | float):
+                continue  # SQLite compares it by type; all rows pass, or it keeps none
+            elif what is Pushed.LIMIT:
+                limit = int(value) if value >= 0 else None
+            elif what is Pushed.OFFSET:
+                offset = max(0, int(value))
+            elif what in (Pushed.BELOW, Pushed.AT_MOST):
+                strict = what is Pushed.BELOW
+                highest = min(highest, math.nextafter(value, -math.inf) if strict else value)
+            else:
+                strict = what is Pushed.ABOVE
+                lowest = max(lowest, math.nextafter(value, math.inf) if strict else value)
+        return cls(among, lowest, highest, None if limit is None else limit + offset)
+
+
+def _asked_anew(table: "Table") -> InputError:
+    name, column = table.name, table.restricted
+    return InputError(
+        f"this statement calls {name}() anew for each {column} of another table, which"
+        f" would make every one of them a nearest row; write {column} IN"
+        f" (SELECT {column} FROM {name}(...)), or WITH k AS MATERIALIZED"
+        f" (SELECT * FROM {name}(...)) and join k"
+    )
 
 
 @dataclass(frozen=True)
@@ -80,6 +147,22 @@ class Table:
     least: int = 0
     restricted: str | None = None
     """The column whose ``IN (...)`` is handed to the plan, to apply before anything is cut."""
+    ordered: str | None = None
+    """The column by which rows come, lowest first. Its bounds and LIMIT are handed to the plan."""
+
+    @property
+    def usage(self) -> str:
+        """How it is called, for messages: ``knn(index_name, query [, k])``."""
+        needed = ", ".join(self.parameters[: self.least])
+        optional = "".join(f" [, {name}]" for name in self.parameters[self.least :])
+        return f"{self.name}({needed}{optional})"
+
+    @property
+    def declaration(self) -> str:
+        """The CREATE TABLE of a virtual table: parameters are hidden columns."""
+        hidden = "".join(f", {parameter} HIDDEN" for parameter in self.parameters)
+        columns = ", ".join(f'"{column}"' for column in self.columns)
+        return f"CREATE TABLE {self.name}({columns}{hidden})"
 
 
 Function: TypeAlias = Scalar | Procedure | Aggregate | Table

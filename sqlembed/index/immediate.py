@@ -10,17 +10,17 @@ from sqlembed.errors import SqlembedError
 from sqlembed.index import catalog, flush
 from sqlembed.plan import Plan, Statement
 
+HAS_IMMEDIATE = "SELECT 1 FROM main.sqlembed_catalog WHERE mode = 'immediate'"
 WATCH = """
-DROP TRIGGER IF EXISTS temp.sqlembed_immediate;
-CREATE TEMP TRIGGER sqlembed_immediate AFTER INSERT ON main.sqlembed_queue
-WHEN NEW.index_id IN ({ids}) BEGIN SELECT sqlembed_store(NEW.index_id, NEW.generation); END;"""
+CREATE TEMP TRIGGER IF NOT EXISTS sqlembed_immediate AFTER INSERT ON main.sqlembed_queue
+WHEN NEW.index_id IN (SELECT index_id FROM main.sqlembed_catalog WHERE mode = 'immediate')
+BEGIN SELECT sqlembed_store(NEW.index_id, NEW.generation); END"""
 
 
 def watch() -> Plan[None]:
     """Have this connection store what it writes to the indexes in immediate mode."""
-    ids = [index.index_id for index in (yield from catalog.listed()) if index.mode == "immediate"]
-    if ids:
-        yield Statement(WATCH.format(ids=", ".join(map(str, ids))))
+    if (yield from catalog.has_catalog()) and (yield Statement(HAS_IMMEDIATE)):
+        yield Statement(WATCH)
 
 
 def store(engine: Engine, index_id: int, generation: int) -> Plan[int]:

@@ -4,6 +4,7 @@ Rows on the queue are left out of what is stored; their texts are read and embed
 on the spot. Nothing is written to the application's database.
 """
 
+import math
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
@@ -86,11 +87,13 @@ def nearest(
     query: npt.NDArray[np.float32],
     k: int,
     among: Collection[SqlValue] | None = None,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Plan[list[Neighbour]]:
     """The *k* rows nearest to *query*, nearest first.
 
     :param query: float32 of shape (dimension,), unit length
     :param among: ids that may be found; None for all. It applies before *k*.
+    :param bounds: the lowest and the highest distance of a row, both included; likewise
     """
     yield from check_watched(index)
     keys: list[int] | None = None
@@ -100,10 +103,12 @@ def nearest(
     wanted = k
     while True:
         stored, all_seen = yield from _stored(index, query, wanted, keys, bool(fresh.waiting))
-        hits = _best([*fresh.hits, *stored])
+        hits = _within(_best([*fresh.hits, *stored]), bounds)
         found = yield from _present(index, hits[:wanted])
         if len(found) >= k or (all_seen and len(hits) <= wanted):
             break
+        if stored and stored[-1].distance > bounds[1]:
+            break  # all that follow are farther
         wanted *= 4
     coverage = yield from _coverage(index, fresh)
     return [
@@ -236,6 +241,11 @@ def _best(hits: Iterable[Hit]) -> list[Hit]:
     for hit in sorted(hits, key=lambda hit: hit.distance):
         best.setdefault(hit.key, hit)
     return list(best.values())
+
+
+def _within(hits: list[Hit], bounds: tuple[float, float]) -> list[Hit]:
+    lowest, highest = bounds
+    return [hit for hit in hits if lowest <= hit.distance <= highest]
 
 
 def _hits(rows: Iterable[tuple[SqlValue, ...]]) -> list[Hit]:

@@ -1,0 +1,54 @@
+"""Builds the loadable extension, ``sqlembed.so``, and puts sqlite-vec's ``vec0`` beside it.
+
+All else about the package is in pyproject.toml. Where SQLite's headers or a C compiler are
+missing, the extension is left out with a warning, and the APSW door works all the same.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+SOURCES = ROOT / "sqlembed" / "extension"
+FLAGS = ["-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-Wpedantic", "-fvisibility=hidden", "-fPIC"]
+
+sys.path.insert(0, str(ROOT))  # the list of functions comes from our own registry
+
+EXTENSION = Extension(
+    "sqlembed.extension.sqlembed",
+    sources=[str(path.relative_to(ROOT)) for path in sorted(SOURCES.glob("*.c"))],
+    extra_compile_args=FLAGS,
+    optional=True,
+)
+
+
+class Build(build_ext):
+    """Compile the C files against a header made from the functions that Python has."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """``sqlembed.so``: not a Python module, so without a version in its name."""
+        return str(Path(*fullname.split(".")).with_suffix(".so"))
+
+    def build_extension(self, ext: Extension) -> None:
+        """Write functions.h, compile, and copy vec0."""
+        import sqlite_vec
+
+        from sqlembed.extension.generate import functions_h
+
+        generated = Path(self.build_temp) / "sqlembed"
+        generated.mkdir(parents=True, exist_ok=True)
+        (generated / "functions.h").write_text(functions_h(), encoding="ascii")
+        ext.include_dirs = [str(generated)]
+        if self.editable_mode:
+            command = Path(sys.executable).with_name("sqlembed")
+            ext.define_macros = [("SQLEMBED_BUILT_COMMAND", f'"{command}"')]
+        super().build_extension(ext)
+        target = SOURCES if self.editable_mode else Path(self.get_ext_fullpath(ext.name)).parent
+        vec0 = next(Path(f"{sqlite_vec.loadable_path()}{end}") for end in (".so", ".dylib"))
+        shutil.copy(vec0, target / "vec0.so")
+
+
+setup(ext_modules=[EXTENSION], cmdclass={"build_ext": Build})

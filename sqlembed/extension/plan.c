@@ -1,0 +1,323 @@
+/* A call to the service, and the SQL that it asks for, run on the host's connection inside
+ * whatever transaction is open there. */
+#include "sqlembed.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+SQLITE_EXTENSION_INIT3
+
+/* The changes between BEGIN and COMMIT of one plan. Its ends are prepared before they are needed:
+   after an interrupt SQLite prepares nothing until the host's statement has ended. */
+struct transaction {
+  sqlite3 *db;
+  sqlite3_stmt *commit, *undo, *release, *write;
+};
+
+static void transaction_end(struct transaction *t) {
+  sqlite3_finalize(t->commit);
+  sqlite3_finalize(t->undo);
+  sqlite3_finalize(t->release);
+  sqlite3_finalize(t->write);
+  t->commit = t->undo = t->release = t->write = NULL;
+}
+
+static int prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement) {
+  return sqlite3_prepare_v2(db, sql, -1, statement, NULL);
+}
+
+static int transaction_begin(struct transaction *t) {
+  int own = sqlite3_get_autocommit(t->db);
+  if (own && sqlite3_txn_state(t->db, NULL) == SQLITE_TXN_WRITE)
+    return SQLITE_OK; /* under a statement that writes: it is atomic itself */
+  int code = prepare(t->db, own ? "COMMIT" : "RELEASE sqlembed_plan", &t->commit);
+  if (!code) code = prepare(t->db, own ? "ROLLBACK" : "ROLLBACK TO sqlembed_plan", &t->undo);
+  if (!code) code = prepare(t->db, own ? "SELECT 1" : "RELEASE sqlembed_plan", &t->release);
+  if (!code) code = prepare(t->db, "BEGIN IMMEDIATE", &t->write);
+  if (!code) code = sqlite3_exec(t->db, own ? "BEGIN IMMEDIATE" : "SAVEPOINT sqlembed_plan", 0, 0, 0);
+  if (code) transaction_end(t); /* nothing was begun */
+  return code == SQLITE_BUSY && !own ? SQLITE_OK : code; /* under a writing statement, likewise */
+}
+
+static int transaction_commit(struct transaction *t) {
+  if (!t->commit) return SQLITE_OK;
+  int code = sqlite3_step(t->commit) == SQLITE_DONE ? SQLITE_OK : sqlite3_errcode(t->db);
+  if (code == SQLITE_OK) transaction_end(t);
+  return code;
+}
+
+static void transaction_undo(struct transaction *t) {
+  if (!t->commit) return;
+  for (int tries = 0; tries < 3 && !sqlite3_get_autocommit(t->db); tries++) {
+    sqlite3_reset(t->undo);
+    if (sqlite3_step(t->undo) == SQLITE_DONE) {
+      sqlite3_step(t->release);
+      break;
+    }
+    /* Interrupted. Nothing runs until the host's statement ends, ROLLBACK neither; but a statement
+       that writes and is interrupted makes SQLite roll the whole transaction back. */
+    sqlite3_reset(t->write);
+    sqlite3_step(t->write);
+  }
+  transaction_end(t);
+}
+
+static int bind(sqlite3_stmt *statement, int position, const struct value *value) {
+  const char *bytes = value->bytes ? (const char *)value->bytes : "";
+  switch (value->tag) {
+    case TAG_INTEGER: return sqlite3_bind_int64(statement, position, value->integer);
+    case TAG_REAL: return sqlite3_bind_double(statement, position, value->real);
+    case TAG_TEXT: return sqlite3_bind_text(statement, position, bytes, (int)value->size, SQLITE_TRANSIENT);
+    case TAG_BLOB: return sqlite3_bind_blob(statement, position, bytes, (int)value->size, SQLITE_TRANSIENT);
+    default: return sqlite3_bind_null(statement, position);
+  }
+}
+
+static int bind_all(sqlite3_stmt *statement, struct reader *payload, unsigned count) {
+  for (unsigned i = 1; i <= count; i++) {
+    struct value value = get_value(payload);
+    int code = payload->bad ? SQLITE_ERROR : bind(statement, (int)i, &value);
+    if (code) return code;
+  }
+  return SQLITE_OK;
+}
+
+/* Rows on their way to the service: one frame until it is full, then the next. */
+struct rows {
+  struct buffer buffer;
+  size_t begin, count_at;
+  uint32_t count;
+};
+
+static void rows_begin(struct rows *rows, int columns) {
+  rows->buffer.size = 0;
+  rows->begin = frame_begin(&rows->buffer, ROWS);
+  put_u16(&rows->buffer, (unsigned)columns);
+  rows->count_at = rows->buffer.size;
+  rows->count = 0;
+  put_u32(&rows->buffer, 0);
+}
+
+static int rows_send(struct link *link, struct rows *rows) {
+  size_t size = rows->buffer.size;
+  if (!rows->count) return SQLITE_OK;
+  if (!rows->buffer.failed) {
+    rows->buffer.size = rows->count_at;
+    put_u32(&rows->buffer, rows->count);
+    rows->buffer.size = size;
+  }
+  frame_end(&rows->buffer, rows->begin);
+  return link_send(link, &rows->buffer);
+}
+
+/* Errors of two kinds: SQL's, which the service is told, and the link's, which end the call. */
+struct outcome {
+  int link, sql;
+  const char *words; /* of an SQL error that is not SQLite's */
+};
+
+static void rows_add(struct link *link, struct rows *rows, sqlite3_stmt *row, struct outcome *outcome) {
+  int columns = sqlite3_column_count(row);
+  if (!rows->buffer.size) rows_begin(rows, columns);
+  /* These values are "unprotected"; but the host's statement that called us holds the mutex. */
+  for (int column = 0; column < columns; column++) put_value(&rows->buffer, sqlite3_column_value(row, column));
+  rows->count++;
+  if (rows->buffer.failed) {
+    outcome->sql = SQLITE_ERROR;
+    outcome->words = "a row is too large for sqlembed's service, which takes 64 MB at once";
+  } else if (rows->buffer.size >= PART_BYTES) {
+    outcome->link = rows_send(link, rows);
+    rows->buffer.size = 0;
+  }
+}
+
+static struct outcome run_script(struct link *link, struct reader *payload, struct rows *rows) {
+  uint32_t size;
+  const char *text = get_text(payload, &size);
+  char *script = sqlite3_mprintf("%.*s", (int)size, text ? text : "");
+  unsigned bindings = get_u16(payload);
+  struct outcome outcome = {.sql = script ? SQLITE_OK : SQLITE_NOMEM};
+  const char *rest = script;
+  while (!outcome.sql && !outcome.link && rest && *rest) {
+    sqlite3_stmt *statement;
+    outcome.sql = sqlite3_prepare_v2(link->db, rest, -1, &statement, &rest);
+    if (outcome.sql || !statement) continue;
+    outcome.sql = bind_all(statement, payload, bindings);
+    bindings = 0;
+    while (!outcome.sql && !outcome.link) {
+      int step = sqlite3_step(statement);
+      if (step == SQLITE_ROW) rows_add(link, rows, statement, &outcome);
+      else if (step == SQLITE_DONE) break;
+      else outcome.sql = step;
+    }
+    int code = sqlite3_finalize(statement);
+    if (!outcome.sql && !outcome.link) outcome.sql = code;
+  }
+  sqlite3_free(script);
+  return outcome;
+}
+
+static struct outcome run_many(struct link *link, struct reader *payload) {
+  uint32_t size;
+  const char *text = get_text(payload, &size);
+  unsigned columns = get_u16(payload);
+  uint32_t count = get_u32(payload);
+  sqlite3_stmt *statement = NULL;
+  struct outcome outcome = {0};
+  outcome.sql = sqlite3_prepare_v2(link->db, text ? text : "", (int)size, &statement, NULL);
+  while (!outcome.sql && count--) {
+    outcome.sql = bind_all(statement, payload, columns);
+    int step = SQLITE_ROW;
+    while (!outcome.sql && step == SQLITE_ROW) step = sqlite3_step(statement);
+    if (!outcome.sql && step != SQLITE_DONE) outcome.sql = step;
+    int code = sqlite3_reset(statement);
+    if (!outcome.sql) outcome.sql = code;
+  }
+  int code = sqlite3_finalize(statement);
+  if (!outcome.sql) outcome.sql = code;
+  return outcome;
+}
+
+/* FAILED: why a statement did not run. Busy, interrupted and full are no plan's to handle; they end
+   the call, and the host is told SQLite's own code. */
+static int put_failure(struct link *link, struct buffer *b, const struct outcome *outcome) {
+  int code = outcome->sql & 0xff, fatal = code != SQLITE_ERROR && code != SQLITE_LOCKED;
+  const char *words = outcome->words;
+  if (!words) words = sqlite3_errcode(link->db) ? sqlite3_errmsg(link->db) : sqlite3_errstr(code);
+  link_fail(link, code, "%s", words);
+  size_t begin = frame_begin(b, FAILED);
+  put_u8(b, (unsigned)fatal);
+  put_text(b, words, strlen(words));
+  frame_end(b, begin);
+  return fatal ? code : SQLITE_OK;
+}
+
+/* Do what the service asks, and answer it. */
+static int perform(struct link *link, struct frame *request, struct transaction *transaction) {
+  struct rows rows = {0};
+  struct outcome outcome = {0};
+  int epoch = link->epoch, fatal = SQLITE_OK;
+  link->depth++; /* its SQL may call our functions */
+  if (request->type == RUN) outcome = run_script(link, &request->payload, &rows);
+  else if (request->type == MANY) outcome = run_many(link, &request->payload);
+  else if (request->type == BEGIN) outcome.sql = transaction_begin(transaction);
+  else outcome.sql = transaction_commit(transaction);
+  link->depth--;
+  int code = outcome.link;
+  if (!code && request->payload.bad)
+    code = link_broken(link, GONE, "sqlembed's service sent a request without sense");
+  else if (!code && (link->fd < 0 || link->epoch != epoch))
+    code = link_fail(link, GONE, "sqlembed's service ended; the next call starts it anew");
+  if (!code && !outcome.sql) code = rows_send(link, &rows);
+  if (!code) {
+    rows.buffer.size = 0;
+    rows.buffer.failed = 0;
+    if (outcome.sql) fatal = put_failure(link, &rows.buffer, &outcome);
+    else frame_end(&rows.buffer, frame_begin(&rows.buffer, DONE));
+    code = link_send(link, &rows.buffer);
+  }
+  buffer_free(&rows.buffer);
+  return code ? code : fatal;
+}
+
+static int add_frame(struct answer *answer, struct frame *frame) {
+  if (answer->frame_count == answer->frame_room) {
+    size_t room = answer->frame_room ? 2 * answer->frame_room : 4;
+    struct frame *frames = realloc(answer->frames, room * sizeof *frames);
+    if (!frames) return SQLITE_NOMEM;
+    answer->frames = frames;
+    answer->frame_room = room;
+  }
+  answer->frames[answer->frame_count++] = *frame;
+  memset(frame, 0, sizeof *frame);
+  return SQLITE_OK;
+}
+
+static int add_rows(struct answer *answer, struct frame *frame) {
+  struct reader *payload = &frame->payload;
+  unsigned columns = get_u16(payload);
+  uint64_t cells = (uint64_t)get_u32(payload) * columns;
+  /* A value takes a byte at least: more cells than bytes is nonsense, and not allocated. */
+  if (payload->bad || columns != answer->columns || cells > (uint64_t)(payload->end - payload->at))
+    return SQLITE_CORRUPT;
+  if (answer->count + cells > answer->room) {
+    size_t room = 2 * (answer->count + (size_t)cells);
+    struct value *grown = realloc(answer->cells, room * sizeof *grown);
+    if (!grown) return SQLITE_NOMEM;
+    answer->cells = grown;
+    answer->room = room;
+  }
+  while (cells--) answer->cells[answer->count++] = get_value(payload);
+  return payload->bad ? SQLITE_CORRUPT : add_frame(answer, frame);
+}
+
+static int told(struct link *link, struct frame *frame) {
+  uint32_t size;
+  get_text(&frame->payload, &size); /* the error's kind, for clients that tell errors apart */
+  const char *words = get_text(&frame->payload, &size);
+  return link_fail(link, SQLITE_ERROR, "%.*s", (int)size, words ? words : "");
+}
+
+/* Take one frame; `more` tells whether another is to come. */
+static int handle(struct link *link, struct frame *frame, struct transaction *transaction,
+                  struct answer *answer, int *more) {
+  int code = SQLITE_OK;
+  *more = 0;
+  switch (frame->type) {
+    case VALUE:
+      answer->value = get_value(&frame->payload);
+      code = frame->payload.bad ? SQLITE_CORRUPT : add_frame(answer, frame);
+      break;
+    case END:
+      break;
+    case ERROR:
+      return told(link, frame);
+    case ROWS:
+      *more = 1;
+      code = add_rows(answer, frame);
+      break;
+    case RUN:
+    case MANY:
+    case BEGIN:
+    case COMMIT:
+      *more = 1;
+      return perform(link, frame, transaction);
+    default:
+      code = SQLITE_CORRUPT;
+  }
+  if (code == SQLITE_CORRUPT)
+    return link_broken(link, GONE, "sqlembed's service sent an answer without sense");
+  if (code == SQLITE_NOMEM) return link_broken(link, code, "out of memory");
+  return code;
+}
+
+int call(struct link *link, struct buffer *request, struct answer *answer) {
+  struct transaction transaction = {.db = link->db};
+  struct frame frame;
+  int code, again, more = 1;
+  do {
+    again = 0;
+    code = link_ready(link);
+    if (code) return code;
+    /* A service that has idled may leave just now: a call that got no answer is made once more. */
+    again = link->answered && !link->depth;
+    code = link_send(link, request);
+    if (!code) code = link_receive(link, &frame);
+  } while (code == ENDED && again);
+  while (!code) {
+    link->answered = 1;
+    code = handle(link, &frame, &transaction, answer, &more);
+    frame_free(&frame);
+    if (code || !more) break;
+    code = link_receive(link, &frame);
+  }
+  transaction_undo(&transaction);
+  return code;
+}
+
+void answer_free(struct answer *answer) {
+  for (size_t i = 0; i < answer->frame_count; i++) frame_free(&answer->frames[i]);
+  free(answer->frames);
+  free(answer->cells);
+  memset(answer, 0, sizeof *answer);
+}

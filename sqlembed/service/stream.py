@@ -1,0 +1,67 @@
+"""Whole frames over a socket, to and fro."""
+
+import socket
+
+from sqlembed.service.frames import HEADER, payload_bytes
+
+RECEIVED_BYTES = 64 << 10
+
+
+class Stream:
+    """A connected socket, read frame by frame; for one reading thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Use *connection*, whose timeouts stay as they are."""
+        self.socket = connection
+        self._received = b""
+
+    def send(self, data: bytes) -> None:
+        """Send a whole frame, or several."""
+        self.socket.sendall(data)
+
+    def receive(self) -> tuple[int, bytes]:
+        """The next frame: its type and its payload.
+
+        After a timeout what came of a frame is kept, and the next call goes on with it.
+
+        :raises EOFError: the other side closed the connection
+        :raises FrameError: what came is no frame
+        """
+        while len(self._received) < HEADER.size:
+            self._received += self._more(RECEIVED_BYTES)
+        length, kind = HEADER.unpack_from(self._received)
+        end = HEADER.size + payload_bytes(length)
+        if len(self._received) < end:
+            self._fill(end)
+        payload = self._received[HEADER.size : end]
+        self._received = self._received[end:]
+        return kind, payload
+
+    @property
+    def pending(self) -> bool:
+        """Whether bytes have come that nobody has read yet."""
+        return bool(self._received)
+
+    def _fill(self, end: int) -> None:
+        gathered = bytearray(self._received)
+        try:
+            while len(gathered) < end:
+                gathered += self._more(max(RECEIVED_BYTES, min(end - len(gathered), 1 << 20)))
+        finally:
+            self._received = bytes(gathered)
+
+    def _more(self, size: int) -> bytes:
+        data = self.socket.recv(size)
+        if not data:
+            raise EOFError
+        return data
+
+
+def gone(connection: socket.socket) -> bool:
+    """Whether the other side has closed the connection; waits for nothing."""
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        return True
