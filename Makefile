@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+HOSTS := .venv-hosts
+EXTENSION := sqlembed/extension/sqlembed.so
 
 .PHONY: demo test lint bench clean
 
@@ -12,7 +14,7 @@ demo: $(READY)
 	$(BIN)/python examples/demo.py
 
 # Weights and data sets are fetched here, once; no test reads the network.
-test: $(READY) lint
+test: $(READY) $(EXTENSION) $(HOSTS)/.ready lint
 	$(BIN)/sqlembed pull all-MiniLM-L6-v2 multilingual-e5-small judge-nli
 	$(BIN)/python examples/datasets.py
 	$(BIN)/python -m pytest
@@ -27,14 +29,33 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 
+# Without SQLite's headers the package is built without its loadable extension.
+HEADERS := .ci/debian libsqlite3-dev 'echo "\#include <sqlite3ext.h>" | cc -E -'
+
 # llama-cpp-python compiles llama.cpp for this machine's CPU, once: five minutes on two
 # cores. Its own flags are the fastest that were measured (ARCHITECTURE.md, "Dependencies").
 $(READY): pyproject.toml
+	@$(HEADERS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -qq --upgrade pip
 	@echo "Installing; llama.cpp is compiled the first time, which takes some minutes."
 	$(BIN)/python -m pip install -qq --editable ".[test,onnx]"
 	touch $(READY)
 
+# Again, where its sources or the functions that it registers have changed, or it is missing.
+$(EXTENSION): setup.py $(wildcard sqlembed/extension/*.[ch] sqlembed/functions/*.py) | $(READY)
+	@$(HEADERS)
+	$(BIN)/python -m pip install -qq --no-build-isolation --no-deps --editable .
+
+# Programs that the loadable extension is tested in. Datasette and sqlite-utils are on Debian's
+# Python, whose sqlite3 module loads extensions; others, such as pyenv's, are built without that.
+$(HOSTS)/.ready: | $(READY)
+	@.ci/debian sqlite3 'sqlite3 -version' libdbd-sqlite3-perl 'perl -MDBD::SQLite -e 1' \
+	    curl 'curl --version' \
+	    python3 '/usr/bin/python3 -c "import sqlite3; sqlite3.Connection.enable_load_extension"'
+	@if /usr/bin/python3 -m venv --without-pip $(HOSTS) && $(BIN)/python -m pip \
+	    --python $(HOSTS)/bin/python install -qq "datasette>=0.65,<1" "sqlite-utils>=3.38,<4"; \
+	then touch $@; else echo "Datasette and sqlite-utils are left out." >&2; fi
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(HOSTS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
