@@ -13,7 +13,8 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 SOURCES = ROOT / "sqlembed" / "extension"
-FLAGS = ["-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-Wpedantic", "-fvisibility=hidden", "-fPIC"]
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Wstrict-prototypes"]
+FLAGS = ["-std=c11", "-O2", "-g0", "-fvisibility=hidden", "-fPIC", *WARNINGS]
 
 sys.path.insert(0, str(ROOT))  # the list of functions comes from our own registry
 
@@ -42,13 +43,16 @@ class Build(build_ext):
         generated.mkdir(parents=True, exist_ok=True)
         (generated / "functions.h").write_text(functions_h(), encoding="ascii")
         ext.include_dirs = [str(generated)]
+        # Of headers setuptools knows nothing, and would keep what an older list was built into.
+        ext.depends = [str(generated / "functions.h"), str(SOURCES / "sqlembed.h")]
         if self.editable_mode:
             command = Path(sys.executable).with_name("sqlembed")
             ext.define_macros = [("SQLEMBED_BUILT_COMMAND", f'"{command}"')]
         super().build_extension(ext)
         target = SOURCES if self.editable_mode else Path(self.get_ext_fullpath(ext.name)).parent
         vec0 = next(Path(f"{sqlite_vec.loadable_path()}{end}") for end in (".so", ".dylib"))
-        shutil.copy(vec0, target / "vec0.so")
+        copied = Path(shutil.copy(vec0, target / "vec0.so.new"))
+        copied.replace(target / "vec0.so")  # whoever has loaded the old one keeps it
 
 
 setup(ext_modules=[EXTENSION], cmdclass={"build_ext": Build})

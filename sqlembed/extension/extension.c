@@ -2,6 +2,7 @@
  * more. The service is asked for nothing until the first call. */
 #include "sqlembed.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,7 +43,7 @@ static struct door *door_open(sqlite3 *db) {
 /* Whether a statement can be prepared. For a function without a table this reads no schema, so it
    neither waits for a lock nor disturbs a database that is not unlocked yet. */
 static int knows(sqlite3 *db, const char *sql) {
-  sqlite3_stmt *statement;
+  sqlite3_stmt *statement = NULL;
   int code = sqlite3_prepare_v2(db, sql, -1, &statement, NULL);
   sqlite3_finalize(statement);
   return code == SQLITE_OK;
@@ -50,7 +51,7 @@ static int knows(sqlite3 *db, const char *sql) {
 
 /* A locked or unreadable database has no such mode for now: its rows wait, as in deferred mode. */
 void watch_immediate(sqlite3 *db) {
-  sqlite3_stmt *statement;
+  sqlite3_stmt *statement = NULL;
   int code = sqlite3_prepare_v2(db, HAS_IMMEDIATE, -1, &statement, NULL);
   int found = code == SQLITE_OK && sqlite3_step(statement) == SQLITE_ROW;
   sqlite3_finalize(statement);
@@ -60,8 +61,8 @@ void watch_immediate(sqlite3 *db) {
 /* sqlite-vec lies beside us. */
 static int load_vec0(sqlite3 *db, const char *library, char **error) {
   if (knows(db, "SELECT vec_version()")) return SQLITE_OK;
-  const char *slash = library ? strrchr(library, '/') : NULL;
-  char *vec0 = sqlite3_mprintf("%.*s/vec0", slash ? (int)(slash - library) : 0, library ? library : "");
+  const char *slash = library ? strrchr(library, '/') : NULL; /* realpath() needs memory */
+  char *vec0 = slash ? sqlite3_mprintf("%.*s/vec0", (int)(slash - library), library) : NULL;
   if (!vec0) return SQLITE_NOMEM;
   int code = sqlite3_load_extension(db, vec0, "sqlite3_vec_init", error);
   sqlite3_free(vec0);
@@ -88,7 +89,7 @@ __attribute__((visibility("default"))) int sqlite3_sqlembed_init(sqlite3 *db, ch
     *error = sqlite3_mprintf("sqlembed needs SQLite 3.40 or newer; this program has %s", sqlite3_libversion());
     return SQLITE_ERROR;
   }
-  if (knows(db, "SELECT sqlembed_flush()")) return SQLITE_OK; /* loaded before, or an APSW door */
+  if (knows(db, KNOWN)) return SQLITE_OK; /* loaded before, or an APSW door */
   struct door *door = door_open(db);
   if (!door) return SQLITE_NOMEM;
   int code = load_vec0(db, door->library, error);
@@ -96,6 +97,8 @@ __attribute__((visibility("default"))) int sqlite3_sqlembed_init(sqlite3 *db, ch
     struct entry *entry = &door->entries[i];
     code = entry->function->kind == TABLE ? add_table(db, entry) : add_function(db, entry);
   }
+  /* SQLite unloads what fails to load, and the functions that are registered would stay. */
+  if (code && door->users > 1 && door->library) dlopen(door->library, RTLD_NOW | RTLD_NODELETE);
   door_release(&door->entries[0]);
   if (!code) watch_immediate(db);
   return code;

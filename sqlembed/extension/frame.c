@@ -5,8 +5,9 @@
 #include <string.h>
 
 static unsigned char *grow(struct buffer *b, size_t more) {
-  if (b->failed || more > MOST_FRAME_BYTES || b->size + more > MOST_FRAME_BYTES + 4) {
-    b->failed = 1;
+  if (b->failed) return NULL;
+  if (more > MOST_FRAME_BYTES || b->size + more > MOST_FRAME_BYTES + 4) {
+    b->failed = TOO_LARGE;
     return NULL;
   }
   if (b->size + more > b->room) {
@@ -14,7 +15,7 @@ static unsigned char *grow(struct buffer *b, size_t more) {
     while (room < b->size + more) room *= 2;
     unsigned char *data = realloc(b->data, room);
     if (!data) {
-      b->failed = 1;
+      b->failed = NO_MEMORY;
       return NULL;
     }
     b->data = data;
@@ -45,13 +46,15 @@ void put_bytes(struct buffer *b, const void *bytes, size_t size) {
   if (at && size) memcpy(at, bytes, size);
 }
 
-void put_text(struct buffer *b, const char *text, size_t size) {
-  if (size > MOST_FRAME_BYTES) {
-    b->failed = 1;
-    return;
-  }
-  put_u32(b, (uint32_t)size);
+void put_text(struct buffer *b, const void *text, size_t size) {
+  put_u32(b, (uint32_t)size); /* put_bytes() refuses what does not fit here */
   put_bytes(b, text, size);
+}
+
+/* A count comes before what it counts, and is known after. */
+void put_count(struct buffer *b, size_t at, uint32_t count, size_t bytes) {
+  if (b->failed) return;
+  for (size_t i = 0; i < bytes; i++) b->data[at + i] = (unsigned char)(count >> (8 * i));
 }
 
 size_t frame_begin(struct buffer *b, enum frame_type type) {
@@ -62,11 +65,13 @@ size_t frame_begin(struct buffer *b, enum frame_type type) {
 }
 
 void frame_end(struct buffer *b, size_t begin) {
-  if (b->failed) return;
-  size_t size = b->size;
-  b->size = begin;
-  put_u32(b, (uint32_t)(size - begin - 4));
-  b->size = size;
+  put_count(b, begin, (uint32_t)(b->size - begin - 4), 4);
+}
+
+void buffer_clear(struct buffer *b) {
+  if (b->room > MOST_KEPT_BYTES) buffer_free(b);
+  b->size = 0;
+  b->failed = FITS;
 }
 
 void buffer_free(struct buffer *b) {
@@ -90,6 +95,8 @@ static uint64_t get_number(struct reader *r, size_t bytes) {
   return number;
 }
 
+void get_end(struct reader *r) { r->bad |= r->at != r->end; }
+
 unsigned get_u8(struct reader *r) { return (unsigned)get_number(r, 1); }
 unsigned get_u16(struct reader *r) { return (unsigned)get_number(r, 2); }
 uint32_t get_u32(struct reader *r) { return (uint32_t)get_number(r, 4); }
@@ -105,6 +112,7 @@ struct value get_value(struct reader *r) {
   struct value value = {.tag = TAG_NULL};
   unsigned tag = get_u8(r);
   uint64_t bits;
+  uint32_t size;
   switch (tag) {
     case TAG_NULL:
       break;
@@ -117,7 +125,8 @@ struct value get_value(struct reader *r) {
       break;
     case TAG_TEXT:
     case TAG_BLOB:
-      value.bytes = (const unsigned char *)get_text(r, &value.size);
+      value.bytes = get_text(r, &size);
+      value.size = (int)size; /* of a frame: it fits */
       break;
     default:
       r->bad = 1;

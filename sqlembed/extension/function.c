@@ -10,6 +10,7 @@ enum { MOST_PENDING_BYTES = 64 << 10, OPTIONAL_PAUSE_MS = 5000 };
 void put_value(struct buffer *b, sqlite3_value *value) {
   int type = sqlite3_value_type(value);
   const void *bytes;
+  int size;
   switch (type) {
     case SQLITE_INTEGER:
       put_u8(b, TAG_INTEGER);
@@ -23,8 +24,9 @@ void put_value(struct buffer *b, sqlite3_value *value) {
     case SQLITE_BLOB:
       put_u8(b, type == SQLITE_TEXT ? TAG_TEXT : TAG_BLOB);
       bytes = type == SQLITE_TEXT ? sqlite3_value_text(value) : sqlite3_value_blob(value);
-      int size = sqlite3_value_bytes(value);
-      if (!bytes && size) b->failed = 1; /* no memory to convert it */
+      size = sqlite3_value_bytes(value);
+      /* No memory to convert it. An empty blob is NULL too; an empty text never is. */
+      if (!bytes && (size || type == SQLITE_TEXT)) b->failed = NO_MEMORY;
       put_text(b, bytes, (size_t)size);
       break;
     default:
@@ -33,8 +35,7 @@ void put_value(struct buffer *b, sqlite3_value *value) {
 }
 
 size_t request_begin(struct buffer *b, enum frame_type type, const struct function *f) {
-  b->size = 0;
-  b->failed = 0;
+  buffer_clear(b);
   size_t begin = frame_begin(b, type);
   put_text(b, f->name, strlen(f->name));
   return begin;
@@ -64,12 +65,11 @@ static void refuse(sqlite3_context *context, struct link *link, int code) {
 }
 
 void give(sqlite3_context *context, const struct value *value) {
-  const char *bytes = value->bytes ? (const char *)value->bytes : "";
   switch (value->tag) {
     case TAG_INTEGER: sqlite3_result_int64(context, value->integer); break;
     case TAG_REAL: sqlite3_result_double(context, value->real); break;
-    case TAG_TEXT: sqlite3_result_text(context, bytes, (int)value->size, SQLITE_TRANSIENT); break;
-    case TAG_BLOB: sqlite3_result_blob(context, bytes, (int)value->size, SQLITE_TRANSIENT); break;
+    case TAG_TEXT: sqlite3_result_text(context, value->bytes, value->size, SQLITE_TRANSIENT); break;
+    case TAG_BLOB: sqlite3_result_blob(context, value->bytes, value->size, SQLITE_TRANSIENT); break;
     default: sqlite3_result_null(context);
   }
 }
@@ -125,18 +125,21 @@ struct group {
 
 static int group_send(struct entry *entry, struct group *group, enum frame_type type, struct answer *answer) {
   struct door *door = entry->door;
-  int fresh = !group->number, code;
+  int fresh = !group->number, code = SQLITE_OK;
   if (fresh) group->number = ++door->groups ? door->groups : ++door->groups;
-  else if (door->link.fd < 0 || door->link.epoch != group->epoch)
+  else code = link_ready(&door->link);
+  if (code) return code;
+  if (!fresh && door->link.epoch != group->epoch)
     return link_fail(&door->link, GONE,
                      "sqlembed's service was started anew while %s() gathered values; run the statement"
                      " again", entry->function->name);
+  if (!fresh) door->link.answered = 0; /* another connection knows no such group: no second try */
   size_t begin = request_begin(&door->request, type, entry->function);
   put_u32(&door->request, group->number);
   put_u8(&door->request, (unsigned)fresh);
   put_u32(&door->request, group->count);
   put_bytes(&door->request, group->values.data, group->values.size);
-  if (group->values.failed) door->request.failed = 1;
+  if (group->values.failed) door->request.failed = group->values.failed;
   frame_end(&door->request, begin);
   group->count = 0;
   group->values.size = 0;
@@ -150,6 +153,7 @@ static void step(sqlite3_context *context, int count, sqlite3_value **values) {
   struct group *group = sqlite3_aggregate_context(context, sizeof *group);
   struct answer answer = {0};
   (void)count;
+  if (!group) sqlite3_result_error_nomem(context);
   if (!group || group->failed) return;
   put_value(&group->values, values[0]);
   group->count++;

@@ -10,6 +10,15 @@ from sqlembed.functions.listing import digest, listing
 from sqlembed.index import immediate
 from sqlembed.service.frames import PROTOCOL
 
+ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "?": "\\?"})
+
+MOST_PARAMETERS = 8
+"""Of a table; each is a letter to table.c, and has a place in every cursor."""
+MOST_ARGUMENTS = 100
+"""Of another function, in SQLite as it comes."""
+MOST_COLUMNS = 64
+"""Of a table."""
+
 HEAD = """\
 /* Generated from sqlembed.functions by sqlembed/extension/generate.py. */
 #define PROTOCOL {protocol}
@@ -17,8 +26,9 @@ HEAD = """\
 #define DIGEST {digest}
 #define HAS_IMMEDIATE {has_immediate}
 #define WATCH_IMMEDIATE {watch}
+#define KNOWN {known}
 static const char *const SHARED_SETTINGS[] __attribute__((unused)) = {{{shared}}};
-enum {{ FUNCTION_COUNT = {count} }};
+enum {{ FUNCTION_COUNT = {count}, MOST_PARAMETERS = {most_parameters} }};
 static const struct function FUNCTIONS[] __attribute__((unused)) = {{
 """
 
@@ -31,10 +41,39 @@ def functions_h() -> str:
         digest=literal(digest()),
         has_immediate=literal(immediate.HAS_IMMEDIATE),
         watch=literal(immediate.WATCH),
+        known=literal(known()),
+        most_parameters=MOST_PARAMETERS,
         shared=", ".join(map(literal, settings.SHARED)),
         count=len(listing()),
     )
-    return head + "".join(f"    {{{initializer(entry)}}},\n" for entry in listing()) + "};\n"
+    return (
+        head + "".join(f"    {{{initializer(checked(entry))}}},\n" for entry in listing()) + "};\n"
+    )
+
+
+def known() -> str:
+    """A statement that can be prepared where the functions are registered already."""
+    plain = (each for each in listing() if each["kind"] != "TABLE" and each["least"] == 0)
+    return f"SELECT {next(plain)['name']}()"
+
+
+def checked(entry: dict[str, Any]) -> dict[str, Any]:
+    """*entry*, if the C files can register it.
+
+    :raises ValueError: it has more arguments or columns than they have room for
+    """
+    most = MOST_PARAMETERS if entry["kind"] == "TABLE" else MOST_ARGUMENTS
+    if not 0 <= entry["least"] <= entry["most"] <= most:
+        raise ValueError(
+            f"{entry['name']} takes {entry['least']} to {entry['most']} arguments; the extension"
+            f" has room for 0 to {most}"
+        )
+    if len(entry.get("columns", ())) > MOST_COLUMNS:
+        raise ValueError(
+            f"{entry['name']} has {len(entry['columns'])} columns; the extension has room for"
+            f" {MOST_COLUMNS}"
+        )
+    return entry
 
 
 def initializer(entry: dict[str, Any]) -> str:
@@ -66,5 +105,7 @@ def initializer(entry: dict[str, Any]) -> str:
 
 def literal(text: str) -> str:
     """*text*, of ASCII, as a C string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    escaped = (
+        text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("?", "\\?")
+    )
     return f'"{escaped}"'

@@ -21,11 +21,16 @@ SQLITE_EXTENSION_INIT3
 
 enum { STASH_BYTES = 8192, DEFAULT_SECONDS = 10, MOST_SECONDS = 86400, MOST_STARTS = 2 };
 
+static void say(struct link *link, const char *format, va_list arguments) {
+  char *problem = sqlite3_vmprintf(format, arguments); /* of the last one's words, perhaps */
+  sqlite3_free(link->problem);
+  link->problem = problem;
+}
+
 int link_fail(struct link *link, int code, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  sqlite3_free(link->problem);
-  link->problem = sqlite3_vmprintf(format, arguments);
+  say(link, format, arguments);
   va_end(arguments);
   return code;
 }
@@ -33,24 +38,23 @@ int link_fail(struct link *link, int code, const char *format, ...) {
 int link_broken(struct link *link, int code, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  sqlite3_free(link->problem);
-  link->problem = sqlite3_vmprintf(format, arguments);
+  say(link, format, arguments);
   va_end(arguments);
   link_close(link);
   return code;
 }
 
-/* In a fork the number may belong to another file by now, which is not ours to close. */
+/* In a fork, and in a host that closes all files to become a daemon, the number may belong to
+   another file by now: a stranger must not be told our texts, nor a database be closed. */
 static int still_ours(struct link *link) {
   struct stat found;
   return fstat(link->fd, &found) == 0 && found.st_dev == link->device && found.st_ino == link->inode;
 }
 
 void link_close(struct link *link) {
-  if (link->fd >= 0 && link->process == getpid()) {
-    shutdown(link->fd, SHUT_RDWR); /* a fork may hold it too, and the service must see the end */
-    close(link->fd);
-  } else if (link->fd >= 0 && still_ours(link)) {
+  if (link->fd >= 0 && still_ours(link)) {
+    /* A fork may hold it too, and the service must see the end. */
+    if (link->process == getpid()) shutdown(link->fd, SHUT_RDWR);
     close(link->fd);
   }
   link->fd = -1;
@@ -64,6 +68,16 @@ int link_interrupted(struct link *link) {
   static const char STEPS[] =
       "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 300) SELECT count(n) FROM c";
   return sqlite3_exec(link->db, STEPS, NULL, NULL, NULL) == SQLITE_INTERRUPT;
+}
+
+/* A program that was stopped itself has waited for nothing, so no wait counts for more than a slice;
+   and a host's timer may cut waits short, a thousand a second, so none counts for more than it took. */
+int link_wait(struct link *link, struct wait *wait) {
+  int64_t now = milliseconds(), passed = now - wait->since;
+  wait->since = now;
+  wait->left -= passed < SLICE_MS ? passed : SLICE_MS;
+  if (link_interrupted(link)) return SQLITE_INTERRUPT;
+  return wait->left < 0 ? GONE : SQLITE_OK;
 }
 
 static long seconds_allowed(void) {
@@ -165,39 +179,45 @@ static int greet(struct link *link) {
   buffer_free(&hello);
   if (code == SQLITE_OK) code = link_receive(link, &answer);
   if (code != SQLITE_OK) return code;
+  uint32_t size = 0;
+  const char *words = NULL;
+  unsigned protocol = answer.type == WELCOME ? get_u16(&answer.payload) : 0;
   if (answer.type == ERROR) {
-    uint32_t size, kind_size;
-    get_text(&answer.payload, &kind_size);
-    const char *words = get_text(&answer.payload, &size);
-    code = link_broken(link, GONE, "%.*s", (int)size, words ? words : "");
-  } else if (answer.type != WELCOME) {
-    code = link_broken(link, GONE, "what answers at sqlembed's socket is not its service");
+    get_text(&answer.payload, &size); /* its kind */
+    words = get_text(&answer.payload, &size);
   }
+  if (words) code = link_broken(link, GONE, "%.*s", (int)size, words);
+  else if (protocol != PROTOCOL)
+    code = link_broken(link, GONE, "what answers at sqlembed's socket is not its service");
   frame_free(&answer);
   return code;
+}
+
+/* Whether the connection is ours, not our parent's before a fork, and quiet: an end means that the
+   service left, data that we lost step. */
+static int usable(struct link *link) {
+  char byte;
+  if (link->fd < 0 || link->stashed || link->process != getpid() || !still_ours(link)) return 0;
+  return recv(link->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
 int link_ready(struct link *link) {
   if (link->depth) /* inside a statement of a plan, whose conversation is on this connection */
     return link->fd >= 0 ? SQLITE_OK : link_fail(link, GONE, "sqlembed's service ended");
-  if (link->fd >= 0 && link->process != getpid()) link_close(link); /* the parent's, after a fork */
-  if (link->fd >= 0) {
-    char byte;
-    ssize_t got = link->stashed ? 1 : recv(link->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    /* Nothing is to be read now: an end means that the service left, data that we lost step. */
-    if (got >= 0) link_close(link);
-  }
-  if (link->fd >= 0) return SQLITE_OK;
+  if (usable(link)) return SQLITE_OK;
+  link_close(link);
   char *path = socket_path();
   if (!path) return link_fail(link, SQLITE_NOMEM, "out of memory");
   int code, starts = 0;
-  long slices = START_MS / SLICE_MS;
+  struct wait wait = {.left = START_MS};
   for (;;) {
     code = connect_to(link, path);
     if (code == SQLITE_OK) code = greet(link);
-    if (code == SQLITE_BUSY && slices-- > 0) { /* connect() has waited for a slice */
-      if (!link_interrupted(link)) continue;
-      code = link_fail(link, SQLITE_INTERRUPT, "interrupted");
+    if (code == SQLITE_BUSY) { /* connect() has waited for a slice */
+      code = link_wait(link, &wait);
+      if (code == SQLITE_OK) continue;
+      if (code == SQLITE_INTERRUPT) link_fail(link, code, "interrupted");
+      else link_fail(link, code, "sqlembed's service at %s takes no connection", path);
     }
     /* Nobody there, or one that was just leaving. */
     if ((code == SQLITE_NOTFOUND || code == ENDED) && starts++ < MOST_STARTS) {
@@ -206,7 +226,6 @@ int link_ready(struct link *link) {
     }
     break;
   }
-  if (code == SQLITE_BUSY) code = link_fail(link, GONE, "sqlembed's service at %s takes no connection", path);
   if (code == SQLITE_NOTFOUND)
     code = link_fail(link, GONE, "sqlembed's service was started and is gone again; its log says why"
                      " (sqlembed doctor shows where it is)");
@@ -215,6 +234,7 @@ int link_ready(struct link *link) {
 }
 
 int link_send(struct link *link, struct buffer *buffer) {
+  if (buffer->failed == NO_MEMORY) return link_fail(link, SQLITE_NOMEM, "out of memory");
   if (buffer->failed)
     return link_fail(link, SQLITE_TOOBIG,
                      "a value or a call is too large for sqlembed's service, which takes %d MB at once",
@@ -222,7 +242,7 @@ int link_send(struct link *link, struct buffer *buffer) {
   if (link->fd < 0) return link_fail(link, GONE, "the link to sqlembed's service is closed");
   const unsigned char *at = buffer->data;
   size_t left = buffer->size;
-  long slices = 0;
+  struct wait wait = {.left = link->patience * 1000};
 #ifdef MSG_NOSIGNAL
   int flags = MSG_NOSIGNAL;
 #else
@@ -233,29 +253,30 @@ int link_send(struct link *link, struct buffer *buffer) {
     if (sent > 0) {
       at += sent;
       left -= (size_t)sent;
-      slices = 0;
-    } else if (sent < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+      wait.left = link->patience * 1000;
+      continue;
+    }
+    if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
       return link_broken(link, ENDED, "sqlembed's service ended (%s); the next call starts it"
                          " anew", strerror(errno));
-    } else if (link_interrupted(link)) {
-      return link_broken(link, SQLITE_INTERRUPT, "interrupted");
-    } else if (++slices > link->patience * 1000 / SLICE_MS) {
-      return link_broken(link, GONE,
+    int code = link_wait(link, &wait);
+    if (code == SQLITE_INTERRUPT) return link_broken(link, code, "interrupted");
+    if (code)
+      return link_broken(link, code,
                          "sqlembed's service has taken nothing for %ld seconds (SQLEMBED_TIMEOUT);"
                          " is it stopped?", link->patience);
-    }
   }
   return SQLITE_OK;
 }
 
 /* Fill `into` with `size` bytes, from the stash first. */
 static int take(struct link *link, unsigned char *into, size_t size) {
-  long slices = 0; /* counted, not timed: a program that was stopped itself has waited for nothing */
+  struct wait wait = {.left = link->patience * 1000};
   for (;;) {
     size_t part = link->stashed < size ? link->stashed : size;
     if (part) {
-      memcpy(into, link->stash, part);
-      memmove(link->stash, link->stash + part, link->stashed - part);
+      memcpy(into, link->stash + link->stash_at, part);
+      link->stash_at += part;
       link->stashed -= part;
       into += part;
       size -= part;
@@ -264,21 +285,22 @@ static int take(struct link *link, unsigned char *into, size_t size) {
     int direct = size >= STASH_BYTES; /* a large payload goes where it belongs */
     ssize_t got = direct ? recv(link->fd, into, size, 0) : recv(link->fd, link->stash, STASH_BYTES, 0);
     if (got > 0) {
-      slices = 0;
+      wait.left = link->patience * 1000;
       if (direct) into += got, size -= (size_t)got;
-      else link->stashed = (size_t)got;
-    } else if (got == 0) {
+      else link->stashed = (size_t)got, link->stash_at = 0;
+      continue;
+    }
+    if (got == 0)
       return link_broken(link, ENDED, "sqlembed's service ended while it was asked; the next"
                          " call starts it anew, and its log says why (sqlembed doctor shows where)");
-    } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+    if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
       return link_broken(link, ENDED, "the link to sqlembed's service broke: %s", strerror(errno));
-    } else if (link_interrupted(link)) {
-      return link_broken(link, SQLITE_INTERRUPT, "interrupted");
-    } else if (++slices > link->patience * 1000 / SLICE_MS) {
-      return link_broken(link, GONE,
+    int code = link_wait(link, &wait);
+    if (code == SQLITE_INTERRUPT) return link_broken(link, code, "interrupted");
+    if (code)
+      return link_broken(link, code,
                          "sqlembed's service has not stirred for %ld seconds (SQLEMBED_TIMEOUT); is it"
                          " stopped? To end it: sqlembed serve --stop", link->patience);
-    }
   }
 }
 

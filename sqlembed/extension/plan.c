@@ -28,6 +28,7 @@ static int prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement) {
 
 static int transaction_begin(struct transaction *t) {
   int own = sqlite3_get_autocommit(t->db);
+  if (t->commit) return SQLITE_MISUSE; /* a service without sense: one plan has one transaction */
   if (own && sqlite3_txn_state(t->db, NULL) == SQLITE_TXN_WRITE)
     return SQLITE_OK; /* under a statement that writes: it is atomic itself */
   int code = prepare(t->db, own ? "COMMIT" : "RELEASE sqlembed_plan", &t->commit);
@@ -63,12 +64,11 @@ static void transaction_undo(struct transaction *t) {
 }
 
 static int bind(sqlite3_stmt *statement, int position, const struct value *value) {
-  const char *bytes = value->bytes ? (const char *)value->bytes : "";
-  switch (value->tag) {
+  switch (value->tag) { /* the frame outlives the statement: nothing is copied */
     case TAG_INTEGER: return sqlite3_bind_int64(statement, position, value->integer);
     case TAG_REAL: return sqlite3_bind_double(statement, position, value->real);
-    case TAG_TEXT: return sqlite3_bind_text(statement, position, bytes, (int)value->size, SQLITE_TRANSIENT);
-    case TAG_BLOB: return sqlite3_bind_blob(statement, position, bytes, (int)value->size, SQLITE_TRANSIENT);
+    case TAG_TEXT: return sqlite3_bind_text(statement, position, value->bytes, value->size, SQLITE_STATIC);
+    case TAG_BLOB: return sqlite3_bind_blob(statement, position, value->bytes, value->size, SQLITE_STATIC);
     default: return sqlite3_bind_null(statement, position);
   }
 }
@@ -87,10 +87,11 @@ struct rows {
   struct buffer buffer;
   size_t begin, count_at;
   uint32_t count;
+  int columns;
 };
 
 static void rows_begin(struct rows *rows, int columns) {
-  rows->buffer.size = 0;
+  rows->columns = columns;
   rows->begin = frame_begin(&rows->buffer, ROWS);
   put_u16(&rows->buffer, (unsigned)columns);
   rows->count_at = rows->buffer.size;
@@ -99,15 +100,15 @@ static void rows_begin(struct rows *rows, int columns) {
 }
 
 static int rows_send(struct link *link, struct rows *rows) {
-  size_t size = rows->buffer.size;
-  if (!rows->count) return SQLITE_OK;
-  if (!rows->buffer.failed) {
-    rows->buffer.size = rows->count_at;
-    put_u32(&rows->buffer, rows->count);
-    rows->buffer.size = size;
+  int code = SQLITE_OK;
+  if (rows->count) {
+    put_count(&rows->buffer, rows->count_at, rows->count, 4);
+    frame_end(&rows->buffer, rows->begin);
+    code = link_send(link, &rows->buffer);
   }
-  frame_end(&rows->buffer, rows->begin);
-  return link_send(link, &rows->buffer);
+  buffer_clear(&rows->buffer);
+  rows->count = 0;
+  return code;
 }
 
 /* Errors of two kinds: SQL's, which the service is told, and the link's, which end the call. */
@@ -118,16 +119,17 @@ struct outcome {
 
 static void rows_add(struct link *link, struct rows *rows, sqlite3_stmt *row, struct outcome *outcome) {
   int columns = sqlite3_column_count(row);
-  if (!rows->buffer.size) rows_begin(rows, columns);
+  if (rows->count && rows->columns != columns) outcome->link = rows_send(link, rows); /* the next statement's */
+  if (!rows->count) rows_begin(rows, columns);
   /* These values are "unprotected"; but the host's statement that called us holds the mutex. */
   for (int column = 0; column < columns; column++) put_value(&rows->buffer, sqlite3_column_value(row, column));
   rows->count++;
   if (rows->buffer.failed) {
-    outcome->sql = SQLITE_ERROR;
-    outcome->words = "a row is too large for sqlembed's service, which takes 64 MB at once";
+    int full = rows->buffer.failed == TOO_LARGE;
+    outcome->sql = full ? SQLITE_ERROR : SQLITE_NOMEM;
+    outcome->words = full ? "a row is too large for sqlembed's service, which takes 64 MB at once" : "out of memory";
   } else if (rows->buffer.size >= PART_BYTES) {
     outcome->link = rows_send(link, rows);
-    rows->buffer.size = 0;
   }
 }
 
@@ -143,7 +145,7 @@ static struct outcome run_script(struct link *link, struct reader *payload, stru
     outcome.sql = sqlite3_prepare_v2(link->db, rest, -1, &statement, &rest);
     if (outcome.sql || !statement) continue;
     outcome.sql = bind_all(statement, payload, bindings);
-    bindings = 0;
+    bindings = 0; /* of the first statement */
     while (!outcome.sql && !outcome.link) {
       int step = sqlite3_step(statement);
       if (step == SQLITE_ROW) rows_add(link, rows, statement, &outcome);
@@ -164,6 +166,7 @@ static struct outcome run_many(struct link *link, struct reader *payload) {
   uint32_t count = get_u32(payload);
   sqlite3_stmt *statement = NULL;
   struct outcome outcome = {0};
+  if (count && !columns) payload->bad = 1; /* as often as it likes, of nothing */
   outcome.sql = sqlite3_prepare_v2(link->db, text ? text : "", (int)size, &statement, NULL);
   while (!outcome.sql && count--) {
     outcome.sql = bind_all(statement, payload, columns);
@@ -178,12 +181,16 @@ static struct outcome run_many(struct link *link, struct reader *payload) {
   return outcome;
 }
 
+static const char *reason(struct link *link, const struct outcome *outcome) {
+  if (outcome->words) return outcome->words;
+  return sqlite3_errcode(link->db) ? sqlite3_errmsg(link->db) : sqlite3_errstr(outcome->sql);
+}
+
 /* FAILED: why a statement did not run. Busy, interrupted and full are no plan's to handle; they end
    the call, and the host is told SQLite's own code. */
 static int put_failure(struct link *link, struct buffer *b, const struct outcome *outcome) {
   int code = outcome->sql & 0xff, fatal = code != SQLITE_ERROR && code != SQLITE_LOCKED;
-  const char *words = outcome->words;
-  if (!words) words = sqlite3_errcode(link->db) ? sqlite3_errmsg(link->db) : sqlite3_errstr(code);
+  const char *words = reason(link, outcome);
   link_fail(link, code, "%s", words);
   size_t begin = frame_begin(b, FAILED);
   put_u8(b, (unsigned)fatal);
@@ -204,19 +211,20 @@ static int perform(struct link *link, struct frame *request, struct transaction 
   else outcome.sql = transaction_commit(transaction);
   link->depth--;
   int code = outcome.link;
-  if (!code && request->payload.bad)
-    code = link_broken(link, GONE, "sqlembed's service sent a request without sense");
-  else if (!code && (link->fd < 0 || link->epoch != epoch))
-    code = link_fail(link, GONE, "sqlembed's service ended; the next call starts it anew");
+  if (!code && (request->payload.bad || outcome.sql == SQLITE_MISUSE))
+    code = link_fail(link, GONE, "sqlembed's service sent a request without sense");
+  else if (!code && (link->fd < 0 || link->epoch != epoch)) /* a call inside found out, and has said why */
+    code = link_fail(link, outcome.sql > SQLITE_ERROR ? outcome.sql & 0xff : GONE, "%s",
+                     outcome.sql ? reason(link, &outcome) : "sqlembed's service ended");
   if (!code && !outcome.sql) code = rows_send(link, &rows);
   if (!code) {
-    rows.buffer.size = 0;
-    rows.buffer.failed = 0;
+    buffer_clear(&rows.buffer);
     if (outcome.sql) fatal = put_failure(link, &rows.buffer, &outcome);
     else frame_end(&rows.buffer, frame_begin(&rows.buffer, DONE));
     code = link_send(link, &rows.buffer);
   }
   buffer_free(&rows.buffer);
+  if (code) link_close(link); /* the service still waits for an answer that it will not have */
   return code ? code : fatal;
 }
 
@@ -242,12 +250,13 @@ static int add_rows(struct answer *answer, struct frame *frame) {
     return SQLITE_CORRUPT;
   if (answer->count + cells > answer->room) {
     size_t room = 2 * (answer->count + (size_t)cells);
-    struct value *grown = realloc(answer->cells, room * sizeof *grown);
+    struct value *grown = room < SIZE_MAX / sizeof *grown ? realloc(answer->cells, room * sizeof *grown) : NULL;
     if (!grown) return SQLITE_NOMEM;
     answer->cells = grown;
     answer->room = room;
   }
   while (cells--) answer->cells[answer->count++] = get_value(payload);
+  get_end(payload);
   return payload->bad ? SQLITE_CORRUPT : add_frame(answer, frame);
 }
 
@@ -255,23 +264,27 @@ static int told(struct link *link, struct frame *frame) {
   uint32_t size;
   get_text(&frame->payload, &size); /* the error's kind, for clients that tell errors apart */
   const char *words = get_text(&frame->payload, &size);
-  return link_fail(link, SQLITE_ERROR, "%.*s", (int)size, words ? words : "");
+  if (!words) return SQLITE_CORRUPT;
+  return link_fail(link, SQLITE_ERROR, "%.*s", (int)size, words);
 }
 
 /* Take one frame; `more` tells whether another is to come. */
 static int handle(struct link *link, struct frame *frame, struct transaction *transaction,
                   struct answer *answer, int *more) {
-  int code = SQLITE_OK;
+  int code = SQLITE_OK, table = answer->columns > 0;
   *more = 0;
   switch (frame->type) {
     case VALUE:
       answer->value = get_value(&frame->payload);
-      code = frame->payload.bad ? SQLITE_CORRUPT : add_frame(answer, frame);
+      get_end(&frame->payload);
+      code = frame->payload.bad || table ? SQLITE_CORRUPT : add_frame(answer, frame);
       break;
     case END:
+      if (!table) code = SQLITE_CORRUPT;
       break;
     case ERROR:
-      return told(link, frame);
+      code = told(link, frame);
+      break;
     case ROWS:
       *more = 1;
       code = add_rows(answer, frame);

@@ -24,7 +24,7 @@
 /* ---- frame.c ---- */
 
 /* A frame: u32 length of all that follows it, u8 type, payload; little-endian. */
-enum { HEADER_BYTES = 5, MOST_FRAME_BYTES = 64 << 20, PART_BYTES = 256 << 10 };
+enum { HEADER_BYTES = 5, MOST_FRAME_BYTES = 64 << 20, PART_BYTES = 256 << 10, MOST_KEPT_BYTES = 1 << 20 };
 
 enum frame_type {
   HELLO = 0x01, CALL, STEP, FINAL, /* the client's requests */
@@ -35,11 +35,11 @@ enum frame_type {
 
 enum value_tag { TAG_NULL, TAG_INTEGER, TAG_REAL, TAG_TEXT, TAG_BLOB, TAG_SET };
 
-/* Bytes being written; `failed` once memory ran out or a value was too long for a frame. */
+/* Bytes being written; once that has failed, nothing is written any more. */
 struct buffer {
   unsigned char *data;
   size_t size, room;
-  int failed;
+  enum { FITS, TOO_LARGE, NO_MEMORY } failed;
 };
 
 void put_u8(struct buffer *, unsigned);
@@ -48,9 +48,11 @@ void put_u32(struct buffer *, uint32_t);
 void put_i64(struct buffer *, int64_t);
 void put_real(struct buffer *, double);
 void put_bytes(struct buffer *, const void *, size_t);
-void put_text(struct buffer *, const char *, size_t);
+void put_text(struct buffer *, const void *, size_t);
+void put_count(struct buffer *, size_t at, uint32_t count, size_t bytes);
 size_t frame_begin(struct buffer *, enum frame_type); /* where it begins, for frame_end() */
 void frame_end(struct buffer *, size_t begin);
+void buffer_clear(struct buffer *); /* to be written anew */
 void buffer_free(struct buffer *);
 
 /* Bytes being read; `bad` once they ended early or made no sense, and nothing is read after. */
@@ -61,10 +63,12 @@ struct reader {
 
 struct value {
   enum value_tag tag;
-  int64_t integer;
-  double real;
-  const unsigned char *bytes; /* inside the frame */
-  uint32_t size;
+  int size; /* of a text or a blob */
+  union {
+    int64_t integer;
+    double real;
+    const char *bytes; /* inside the frame, not ended by a NUL */
+  };
 };
 
 unsigned get_u8(struct reader *);
@@ -73,6 +77,7 @@ uint32_t get_u32(struct reader *);
 const unsigned char *get_bytes(struct reader *, size_t);
 const char *get_text(struct reader *, uint32_t *size); /* not ended by a NUL */
 struct value get_value(struct reader *);               /* never a set */
+void get_end(struct reader *);                         /* nothing may be left */
 
 /* The payload's length of a frame of which HEADER_BYTES are here; -1 if it is over the limit. */
 int64_t frame_payload(const unsigned char *header);
@@ -90,9 +95,9 @@ struct link {
   int answered;  /* this connection has given an answer before */
   int depth;     /* plans whose statements are running now */
   int epoch;     /* counts connections: neither a plan nor an aggregate may span two */
-  long down_until;      /* when an optional call may look for the service again */
-  unsigned char *stash; /* bytes received and not read yet */
-  size_t stashed;
+  int64_t down_until;   /* when an optional call may look for the service again */
+  unsigned char *stash; /* bytes received and not read yet: so many, from there on */
+  size_t stashed, stash_at;
   const char *library; /* the path of sqlembed.so */
   char *problem;       /* the last failure, in words */
 };
@@ -100,6 +105,11 @@ struct link {
 /* Failures of the link: it cannot be had, or it ended just now, which another try may mend. All
    others are result codes of SQLite. */
 enum { GONE = -1, ENDED = -2 };
+
+/* Waiting for the other side, by the slice. */
+struct wait {
+  int64_t left, since; /* milliseconds that it may take yet; the clock, when last looked at */
+};
 
 struct frame {
   enum frame_type type;
@@ -114,11 +124,12 @@ int link_ready(struct link *); /* connected, started if need be, greeted */
 int link_fail(struct link *, int code, const char *format, ...);
 int link_broken(struct link *, int code, const char *format, ...); /* and close it */
 int link_interrupted(struct link *);
+int link_wait(struct link *, struct wait *); /* again? SQLITE_OK, SQLITE_INTERRUPT, or GONE: too long */
 void link_close(struct link *);
 void frame_free(struct frame *);
 int service_start(struct link *, const char *path);
 char *library_path(void); /* of sqlembed.so itself; to be freed with free() */
-long milliseconds(void);
+int64_t milliseconds(void);
 int above_stdio(int fd); /* a host may have closed its own, and print into ours */
 
 enum { SLICE_MS = 50, START_MS = 30000 };

@@ -25,10 +25,10 @@ extern char **environ;
 
 enum { MOST_WORDS = 2000 };
 
-long milliseconds(void) {
+int64_t milliseconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000L + now.tv_nsec / 1000000L;
+  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 char *library_path(void) {
@@ -86,12 +86,12 @@ static int spawn(const char *command, int errors, pid_t *child) {
   sigfillset(&all);
   posix_spawn_file_actions_init(&files);
   posix_spawnattr_init(&attributes);
-  posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
-  posix_spawn_file_actions_adddup2(&files, errors, 2);
+  int error = posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+  if (!error) error = posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0);
+  if (!error) error = posix_spawn_file_actions_adddup2(&files, errors, 2);
 #ifdef __GLIBC_PREREQ
-#if __GLIBC_PREREQ(2, 34)
-  posix_spawn_file_actions_addclosefrom_np(&files, 3); /* the host's sockets and files */
+#if __GLIBC_PREREQ(2, 34) /* the host's sockets and files */
+  if (!error) error = posix_spawn_file_actions_addclosefrom_np(&files, 3);
 #endif
 #endif
   /* The host's handlers, blocked signals and terminal are not the service's. */
@@ -102,37 +102,37 @@ static int spawn(const char *command, int errors, pid_t *child) {
   flags |= POSIX_SPAWN_SETSID;
 #endif
   posix_spawnattr_setflags(&attributes, flags);
-  int error = posix_spawnp(child, command, &files, &attributes, arguments, environment);
+  if (!error) error = posix_spawnp(child, command, &files, &attributes, arguments, environment);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&files);
   free(environment);
   return error;
 }
 
-/* Read what the command says until it has started the service, or failed. It closes its end then;
-   but a process that the host forked meanwhile may hold that end too, so its own end counts as well. */
+/* Read what the command says until it ends, having started the service or failed. A process that
+   the host forked meanwhile may hold the other end of the pipe too: then it stays open after. */
 static int listen_to(struct link *link, int fd, pid_t child, char *words, size_t room, int *status) {
   size_t size = 0;
-  long slices = START_MS / SLICE_MS;
-  int ended = 0;
+  struct wait wait = {.left = START_MS};
   struct pollfd ready = {fd, POLLIN, 0};
-  for (;;) {
+  for (int ended = 0;;) {
     char part[256];
-    int count = poll(&ready, 1, ended ? 0 : SLICE_MS);
+    int count = poll(&ready, 1, ended ? 0 : ready.fd < 0 ? 1 : SLICE_MS);
     ssize_t got = count > 0 ? read(fd, part, sizeof part) : -1;
-    if (got == 0 || (count == 0 && ended)) break;
     for (ssize_t i = 0; i < got; i++)
       if (size + 1 < room) words[size++] = part[i] == '\n' ? ' ' : part[i];
     if (got > 0) continue;
-    ended = waitpid(child, status, WNOHANG) == child;
-    if (!ended && link_interrupted(link)) return link_fail(link, SQLITE_INTERRUPT, "interrupted");
-    if (!ended && --slices < 0)
-      return link_fail(link, GONE, "sqlembed's service has not started within %d seconds", START_MS / 1000);
+    if (ended) break;
+    if (got == 0) ready.fd = -1; /* all is said: poll() only waits now, and waitpid() tells the end */
+    pid_t found = waitpid(child, status, WNOHANG);
+    ended = found == child || (found < 0 && errno == ECHILD); /* taken by a host that reaps its children */
+    int code = ended || got == 0 ? SQLITE_OK : link_wait(link, &wait);
+    if (code == SQLITE_INTERRUPT) return link_fail(link, code, "interrupted");
+    if (code)
+      return link_fail(link, code, "sqlembed's service has not started within %d seconds", START_MS / 1000);
   }
   while (size && words[size - 1] == ' ') size--;
   words[size] = 0;
-  /* A host that reaps its children itself may have taken the status: then it is not known. */
-  while (!ended && waitpid(child, status, 0) < 0 && errno == EINTR) continue;
   return SQLITE_OK;
 }
 

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "functions.h"
+
 SQLITE_EXTENSION_INIT3
 
 /* What is handed on besides the arguments; docs/protocol.md numbers it so. */
@@ -13,7 +15,7 @@ enum pushed { AMONG, ONLY, BELOW, AT_MOST, ABOVE, AT_LEAST, LIMIT, OFFSET, ANEW 
    arguments. */
 static const char LETTERS[] = "I=<{>}LO";
 
-enum { MOST_TAKEN = 30, MOST_PARAMETERS = 8, EXPECTED_ROWS = 10 };
+enum { EXPECTED_ROWS = 10 };
 static const double EXPECTED_COST = 1000.0;
 /* Of `id = x`. SQLite turns `id IN (?)` into it, which restricts before k; so does a join's
    `k.id = s.id`, which must not. At this cost the planner takes it only where it has to. */
@@ -22,6 +24,7 @@ static const double LAST_RESORT_COST = 1e30;
 struct table {
   sqlite3_vtab base;
   struct entry *entry;
+  struct cursor *opened; /* last, and not filtered yet */
 };
 
 struct cursor {
@@ -57,18 +60,17 @@ static int table_disconnect(sqlite3_vtab *vtab) {
 }
 
 /* The values that a query plan hands to xFilter, in their order. */
-struct taken {
-  sqlite3_index_info *plan;
-  char letters[MOST_TAKEN + 1];
-  int count;
-};
+static void take(sqlite3_index_info *plan, int which, char letter, int omit) {
+  int count = (int)strlen(plan->idxStr);
+  plan->idxStr[count] = letter;
+  plan->aConstraintUsage[which].argvIndex = count + 1;
+  plan->aConstraintUsage[which].omit = omit != 0;
+}
 
-static int take(struct taken *taken, int which, char letter, int omit) {
-  if (taken->count == MOST_TAKEN) return 0;
-  taken->letters[taken->count++] = letter;
-  taken->plan->aConstraintUsage[which].argvIndex = taken->count;
-  taken->plan->aConstraintUsage[which].omit = (unsigned char)omit;
-  return 1;
+/* Ids are compared byte by byte. Another collation's matches are SQLite's to find. */
+static int by_bytes(sqlite3_index_info *plan, int which) {
+  const char *collation = sqlite3_vtab_collation(plan, which);
+  return !collation || sqlite3_stricmp(collation, "BINARY") == 0;
 }
 
 static char bound(int op) {
@@ -96,9 +98,9 @@ static int missing_argument(sqlite3_vtab *vtab, const struct function *f, const 
   return code;
 }
 
-static int table_best_index(sqlite3_vtab *vtab, sqlite3_index_info *plan) {
+/* Choose what is handed to xFilter; its letters go to plan->idxStr, which has room for all. */
+static int choose(sqlite3_vtab *vtab, sqlite3_index_info *plan) {
   const struct function *f = ((struct table *)vtab)->entry->function;
-  struct taken taken = {.plan = plan};
   char given[MOST_PARAMETERS] = {0};
   int limit = -1, offset = -1, all_taken = 1;
   plan->estimatedCost = EXPECTED_COST;
@@ -107,22 +109,23 @@ static int table_best_index(sqlite3_vtab *vtab, sqlite3_index_info *plan) {
     const struct sqlite3_index_constraint *c = &plan->aConstraint[i];
     int parameter = c->iColumn - f->columns, equal = c->op == SQLITE_INDEX_CONSTRAINT_EQ;
     if (c->op == SQLITE_INDEX_CONSTRAINT_LIMIT) {
-      limit = i;
+      if (c->usable) limit = i;
     } else if (c->op == SQLITE_INDEX_CONSTRAINT_OFFSET) {
-      offset = i;
-    } else if (equal && parameter >= 0) {
+      if (c->usable) offset = i;
+      else all_taken = 0; /* rows that are skipped would be missing at the end */
+    } else if (equal && parameter >= 0 && !(given[parameter] && c->usable)) {
       if (!c->usable) return SQLITE_CONSTRAINT;
       given[parameter] = 1;
-      take(&taken, i, (char)('a' + parameter), 1);
+      take(plan, i, (char)('a' + parameter), 1);
     } else if (!c->usable || c->iColumn < 0) {
       all_taken = 0;
-    } else if (equal && c->iColumn == f->restricted) {
+    } else if (equal && c->iColumn == f->restricted && by_bytes(plan, i)) {
       int set = sqlite3_vtab_in(plan, i, -1);
       if (set) sqlite3_vtab_in(plan, i, 1);
       else plan->estimatedCost = LAST_RESORT_COST;
-      take(&taken, i, LETTERS[set ? AMONG : ONLY], 1);
+      take(plan, i, LETTERS[set ? AMONG : ONLY], 1);
     } else if (c->iColumn == f->ordered && bound(c->op)) {
-      all_taken &= take(&taken, i, bound(c->op), 0);
+      take(plan, i, bound(c->op), 0);
     } else {
       all_taken = 0;
     }
@@ -133,19 +136,30 @@ static int table_best_index(sqlite3_vtab *vtab, sqlite3_index_info *plan) {
   plan->orderByConsumed = sorted && f->ordered >= 0;
   /* Where nothing is left to filter or sort, LIMIT says how many rows are wanted. */
   if (f->ordered >= 0 && limit >= 0 && all_taken && (!plan->nOrderBy || sorted)) {
-    take(&taken, limit, LETTERS[LIMIT], 0);
-    if (offset >= 0) take(&taken, offset, LETTERS[OFFSET], 0);
+    take(plan, limit, LETTERS[LIMIT], 0);
+    if (offset >= 0) take(plan, offset, LETTERS[OFFSET], 0);
   }
-  plan->idxStr = sqlite3_mprintf("%s", taken.letters);
-  plan->needToFreeIdxStr = 1;
-  return plan->idxStr ? SQLITE_OK : SQLITE_NOMEM;
+  return SQLITE_OK;
+}
+
+static int table_best_index(sqlite3_vtab *vtab, sqlite3_index_info *plan) {
+  plan->idxStr = sqlite3_malloc(plan->nConstraint + 1);
+  if (!plan->idxStr) return SQLITE_NOMEM;
+  memset(plan->idxStr, 0, (size_t)plan->nConstraint + 1);
+  int code = choose(vtab, plan);
+  plan->needToFreeIdxStr = code == SQLITE_OK;
+  if (code) { /* not every SQLite frees it then */
+    sqlite3_free(plan->idxStr);
+    plan->idxStr = NULL;
+  }
+  return code;
 }
 
 static int table_open(sqlite3_vtab *vtab, sqlite3_vtab_cursor **opened) {
   struct cursor *cursor = sqlite3_malloc(sizeof *cursor);
-  (void)vtab;
   if (!cursor) return SQLITE_NOMEM;
   memset(cursor, 0, sizeof *cursor);
+  ((struct table *)vtab)->opened = cursor;
   *opened = &cursor->base;
   return SQLITE_OK;
 }
@@ -160,32 +174,34 @@ static void forget(struct cursor *cursor) {
 
 static int table_close(sqlite3_vtab_cursor *base) {
   struct cursor *cursor = (struct cursor *)base;
+  struct table *table = (struct table *)base->pVtab;
   forget(cursor);
-  buffer_free(&cursor->asked);
+  if (table->opened == cursor) table->opened = NULL;
+  /* Before 3.41 a subquery that runs again opens its next cursor, and then closes this one: what
+     this one was asked goes over. */
+  if (table->opened && !table->opened->asked.size) table->opened->asked = cursor->asked;
+  else buffer_free(&cursor->asked);
   sqlite3_free(cursor);
   return SQLITE_OK;
 }
 
 static void put_set(struct buffer *b, sqlite3_value *set) {
   uint32_t count = 0;
-  sqlite3_value *member;
+  sqlite3_value *member = NULL;
   put_u8(b, TAG_SET);
   size_t at = b->size;
   put_u32(b, 0);
-  for (int code = sqlite3_vtab_in_first(set, &member); code == SQLITE_OK && member;
-       code = sqlite3_vtab_in_next(set, &member), count++)
-    put_value(b, member);
-  size_t size = b->size;
-  if (b->failed) return;
-  b->size = at;
-  put_u32(b, count);
-  b->size = size;
+  int code = sqlite3_vtab_in_first(set, &member);
+  for (; code == SQLITE_OK && member; code = sqlite3_vtab_in_next(set, &member), count++) put_value(b, member);
+  if (code != SQLITE_OK && code != SQLITE_DONE) b->failed = NO_MEMORY; /* not a smaller set */
+  put_count(b, at, count, 4);
 }
 
 /* Whether this statement has asked for another single id before. */
-static int asked_anew(struct cursor *cursor, sqlite3_value *id) {
+static int asked_anew(struct cursor *cursor, const char *letters, sqlite3_value **values) {
   struct buffer now = {0};
-  put_value(&now, id);
+  for (int i = 0; letters[i]; i++)
+    if (letters[i] == LETTERS[ONLY]) put_value(&now, values[i]);
   int anew = cursor->asked.size &&
              (cursor->asked.size != now.size || memcmp(cursor->asked.data, now.data, now.size));
   buffer_free(&cursor->asked);
@@ -195,23 +211,20 @@ static int asked_anew(struct cursor *cursor, sqlite3_value *id) {
 
 static void put_pushed(struct buffer *b, struct cursor *cursor, const char *letters, sqlite3_value **values) {
   unsigned count = 0;
+  int anew = asked_anew(cursor, letters, values);
   size_t at = b->size;
   put_u16(b, 0);
   for (int i = 0; letters[i]; i++) {
     const char *letter = strchr(LETTERS, letters[i]);
     if (!letter) continue;
     unsigned what = (unsigned)(letter - LETTERS);
-    if (what == ONLY && asked_anew(cursor, values[i])) what = ANEW;
+    if (what == ONLY && anew) what = ANEW;
     count++;
     put_u8(b, what);
     if (what == AMONG) put_set(b, values[i]);
     else put_value(b, values[i]);
   }
-  size_t size = b->size;
-  if (b->failed) return;
-  b->size = at;
-  put_u16(b, count);
-  b->size = size;
+  put_count(b, at, count, 2);
 }
 
 static int table_filter(sqlite3_vtab_cursor *base, int number, const char *letters, int count,
@@ -225,6 +238,7 @@ static int table_filter(sqlite3_vtab_cursor *base, int number, const char *lette
   (void)number, (void)count;
   forget(cursor);
   cursor->position = cursor->rows = 0;
+  ((struct table *)base->pVtab)->opened = NULL;
   while (f->parameters[parameters]) parameters++;
   for (int i = 0; letters[i]; i++) {
     int parameter = letters[i] - 'a';
