@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import apsw
 import pytest
+from doors_harness import DOORS, Host, HostSql, Told, serving
 from harness import FAKES, FakeModel, Sql, install_fake
 
 import sqlembed
@@ -41,18 +41,44 @@ def engine(fake_data: Path, tmp_path: Path) -> Iterator[LocalEngine]:
     made.close()
 
 
-@pytest.fixture
-def db(engine: LocalEngine, tmp_path: Path) -> Iterator[apsw.Connection]:
-    """A database file with every function, on fake models."""
-    connection = sqlembed.connect(str(tmp_path / "app.db"), engine=engine)
-    yield connection
-    connection.close(force=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what uses ``sql`` through every door, or those that ``doors`` names."""
+    if "door" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("doors")
+        metafunc.parametrize("door", marker.args if marker else DOORS)
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[Host]:
+    """A real program that loads the extension."""
+    made = Host()
+    yield made
+    made.end()
 
 
 @pytest.fixture
-def sql(db: apsw.Connection, engine: LocalEngine) -> Sql:
-    """SQL on that database."""
-    return Sql(db, engine)
+def sql(
+    door: str,
+    engine: LocalEngine,
+    tmp_path: Path,
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Sql]:
+    """SQL on a database file with every function, on fake models, through *door*."""
+    path = str(tmp_path / "app.db")
+    if door == "apsw":
+        opened = Sql(sqlembed.connect(path, engine=engine), engine)
+        yield opened
+        opened.close()
+        return
+    with serving(engine) as socket:
+        monkeypatch.setenv("SQLEMBED_SOCKET", str(socket))
+        if door == "service":
+            opened = Sql(sqlembed.connect(path, engine="service"), engine)
+        else:
+            opened = HostSql(host, path, engine, Told(monkeypatch), socket)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -102,6 +102,11 @@ class Sql:
         self.db_path = db.filename
         self.engine = engine
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether the connection has a transaction open."""
+        return self.db.in_transaction
+
     def __call__(self, sql: str, *bindings: Any) -> Any:
         """All rows; a single column's values as a list."""
         rows = self.db.execute(sql, bindings or None).fetchall()
@@ -117,3 +122,7 @@ class Sql:
         with pytest.raises(Exception) as caught:  # the test compares it
             self(sql, *bindings)
         return f"{type(caught.value).__name__}: {caught.value}"
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.db.close(force=True)

@@ -94,13 +94,12 @@ class Conversation:
         except ServiceError as error:
             self._last_words("ServiceError", str(error))
         finally:
-            self.close()
+            self._stream.socket.close()
 
-    def close(self) -> None:
-        """End the connection, also while its thread waits for it."""
+    def end(self) -> None:
+        """End the connection, from another thread; its own sees that, and closes it."""
         with suppress(OSError):  # it is closed already
             self._stream.socket.shutdown(socket.SHUT_RDWR)
-        self._stream.socket.close()
 
     def show_life(self, patience: float) -> None:
         """Tell a client that has waited for *patience* seconds that work goes on."""

@@ -113,6 +113,10 @@ class Link:
                 self._stream.socket.shutdown(socket.SHUT_RDWR)  # a fork may hold it too
         self._forget()
 
+    def __del__(self) -> None:
+        """The host's connection is gone, and with it whoever could ask."""
+        self.close()
+
     def _forget(self) -> None:
         if self._stream is not None:
             self._stream.socket.close()

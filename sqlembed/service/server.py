@@ -45,7 +45,7 @@ class Server:
         self._idle = idle
         self._tick = tick
         self._place = _identity(Path(listener.getsockname()))
-        self._conversations: set[Conversation] = set()
+        self._conversations: dict[Conversation, Thread] = {}
         self._lock = Lock()
         self._ending = Event()
         self._heard_at = monotonic()
@@ -79,8 +79,11 @@ class Server:
             for each in self._everyone():
                 each.show_life(TICK_SECONDS)
             Event().wait(TICK_SECONDS / 20)
-        for each in self._everyone():
-            each.close()
+        with self._lock:
+            left = dict(self._conversations)
+        for each, thread in left.items():
+            each.end()
+            thread.join(TICK_SECONDS)
         self._woken.close()
         self._wake.close()
 
@@ -100,9 +103,10 @@ class Server:
             connection.close()
             return
         conversation = Conversation(connection, self._engine, self._ending.is_set)
+        thread = Thread(target=self._converse, args=(conversation,), daemon=True)
         with self._lock:
-            self._conversations.add(conversation)
-        Thread(target=self._converse, args=(conversation,), daemon=True).start()
+            self._conversations[conversation] = thread
+        thread.start()
 
     def _refusal(self, connection: socket.socket) -> str | None:
         user = peer(connection)
@@ -119,7 +123,7 @@ class Server:
             log.exception("a conversation failed")
         finally:
             with self._lock:
-                self._conversations.discard(conversation)
+                self._conversations.pop(conversation)
                 self._heard_at = max(self._heard_at, conversation.heard_at)
 
     def _look_around(self) -> None:

@@ -18,9 +18,10 @@ BYTES = "SELECT sum(pgsize) FROM dbstat WHERE name GLOB ?"
 def test_a_row_costs_the_bytes_that_the_page_says(sql: Sql) -> None:
     install_fake("usual", dimension=384)
     sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
-    with sql.db:
-        for n in range(ROWS):
-            sql("INSERT INTO t(body) VALUES (?)", f"short text number {n}")
+    sql("BEGIN")
+    for n in range(ROWS):
+        sql("INSERT INTO t(body) VALUES (?)", f"short text number {n}")
+    sql("COMMIT")
     sql("""SELECT sqlembed_index('t', 'body', '{"model": "usual", "backlog": "later"}')""")
     assert sql.one(BYTES, "sqlembed_queue") / ROWS == pytest.approx(20, abs=8)
     assert sql.one("SELECT sqlembed_flush()") == ROWS
@@ -34,7 +35,7 @@ def test_a_dump_of_the_sqlite3_shell_restores_the_index(
 ) -> None:
     sms("INSERT INTO sms(body) VALUES ('still waiting')")
     shell = ["sqlite3", "-batch"]
-    dump = subprocess.run([*shell, sms.db.filename, ".dump"], check=True, capture_output=True)
+    dump = subprocess.run([*shell, sms.db_path, ".dump"], check=True, capture_output=True)
     restored = str(tmp_path / "restored.db")
     subprocess.run([*shell, restored], input=dump.stdout, check=True, capture_output=True)
     connection = sqlembed.connect(restored, engine=engine)

@@ -27,6 +27,7 @@ def test_register_adds_everything_to_a_connection_of_yours(engine: LocalEngine) 
     assert sql.one("SELECT vec_length(embed('x'))") == 64
 
 
+@pytest.mark.doors("apsw", "service")
 def test_loading_extensions_is_off_afterwards(sql: Sql) -> None:
     assert "not authorized" in sql.error("SELECT load_extension('nothing')")
 
@@ -81,6 +82,7 @@ def test_threads_with_connections_of_their_own(fake_data: Path, tmp_path: Path) 
     first.db.close()
 
 
+@pytest.mark.doors("apsw", "service")
 def test_an_error_names_the_class_a_program_can_catch(sql: Sql) -> None:
     from sqlembed.errors import InputError, SqlembedError
 

@@ -168,8 +168,8 @@ def test_flush_takes_a_whole_number(sms: Sql, most: str) -> None:
 
 def test_a_locked_database_is_busy_and_loses_nothing(sms: Sql) -> None:
     sms("INSERT INTO sms(body) VALUES ('waiting')")
-    sms.db.set_busy_timeout(10)
-    other = apsw.Connection(sms.db.filename)
+    sms("PRAGMA busy_timeout = 10")
+    other = apsw.Connection(sms.db_path)
     other.execute("BEGIN IMMEDIATE")
     assert sms.error("SELECT sqlembed_flush()").startswith("BusyError: database is locked")
     assert sms.one("SELECT id FROM knn('sms', 'waiting', 1)") == 5
@@ -187,14 +187,14 @@ def test_flush_inside_a_writing_statement(sms: Sql) -> None:
     sms("UPDATE log SET n = n + sqlembed_flush()")
     sms("COMMIT")
     assert sms("SELECT n FROM log") == [2]
-    assert sms.db.in_transaction is False
+    assert sms.in_transaction is False
     assert sms("SELECT indexed, waiting FROM sqlembed_status") == [(6, 0)]
 
 
 def test_a_row_changed_while_it_is_embedded_stays_on_the_queue(
     sms: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = sqlembed.connect(sms.db.filename)
+    other = sqlembed.connect(sms.db_path)
     embed = FakeModel.embed
 
     def embed_slowly(self: FakeModel, texts: list[str], role: str) -> object:
@@ -227,7 +227,7 @@ def test_another_model_under_the_same_name_is_refused(sms: Sql, fake_data: Path)
         .read_text()
         .replace('query = ""', 'query = "now with a prompt: "')
     )
-    again = sqlembed.connect(sms.db.filename, engine=LocalEngine())
+    again = sqlembed.connect(sms.db_path, engine=LocalEngine())
     sql = Sql(again)
     sql("INSERT INTO sms(body) VALUES ('another')")
     for statement in ("SELECT * FROM knn('sms', 'x')", "SELECT sqlembed_flush()"):
@@ -246,7 +246,7 @@ def test_status_of_a_database_without_indexes(sql: Sql) -> None:
 def test_a_flush_overtaken_by_another_stores_no_older_text(
     sms: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Sql(sqlembed.connect(sms.db.filename, engine=sms.engine))
+    other = Sql(sqlembed.connect(sms.db_path, engine=sms.engine))
     embed = FakeModel.embed
 
     def overtaken(self: FakeModel, texts: list[str], role: str) -> object:

@@ -64,13 +64,13 @@ def test_it_sees_its_own_transaction_and_its_rollback(sms: Sql) -> None:
     assert 5 not in sms("SELECT id FROM knn('sms', 'not yet committed', 10)")
 
 
-def test_a_search_writes_nothing(sms: Sql, db: apsw.Connection) -> None:
+def test_a_search_writes_nothing(sms: Sql) -> None:
     sms("INSERT INTO sms(body) VALUES ('waiting')")
-    before = db.total_changes()
+    before = sms.one("SELECT total_changes()")
     assert sms.one("SELECT id FROM knn('sms', 'waiting', 1)") == 5
-    assert db.total_changes() == before
+    assert sms.one("SELECT total_changes()") == before
     assert sms("SELECT waiting FROM sqlembed_status") == [1]
-    readonly = sqlembed.connect(db.filename, flags=apsw.SQLITE_OPEN_READONLY)
+    readonly = sqlembed.connect(sms.db_path, engine=sms.engine, flags=apsw.SQLITE_OPEN_READONLY)
     assert Sql(readonly).one("SELECT id FROM knn('sms', 'waiting', 1)") == 5
     readonly.close()
 

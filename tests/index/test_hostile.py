@@ -126,6 +126,7 @@ def test_a_long_backlog_of_equal_texts_is_covered_in_the_end(
     assert coverages[-1] == 1.0 and coverages == sorted(coverages)
 
 
+@pytest.mark.doors("apsw", "service")
 def test_the_hosts_row_trace_is_not_ours(sms: Sql) -> None:
     sms("INSERT INTO sms(body) VALUES ('traced row')")
 
@@ -143,9 +144,10 @@ def test_flush_writing_into_another_database(sms: Sql) -> None:
     sms("INSERT INTO sms(body) VALUES ('waiting')")
     sms("INSERT INTO temp.log SELECT sqlembed_flush()")
     assert sms("SELECT n FROM log") == [1]
-    assert sms.db.in_transaction is False
+    assert sms.in_transaction is False
 
 
+@pytest.mark.doors("apsw", "service")
 @pytest.mark.parametrize(
     "at",
     [
@@ -191,6 +193,7 @@ def test_an_interrupt_leaves_no_transaction_open_and_loses_no_row(
     again.db.close()
 
 
+@pytest.mark.doors("apsw", "service")
 def test_a_row_that_comes_back_while_orphans_are_forgotten_stays(
     sql: Sql, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +202,7 @@ def test_a_row_that_comes_back_while_orphans_are_forgotten_stays(
     sql("SELECT sqlembed_index('t', 'body')")
     sql("INSERT OR REPLACE INTO t VALUES ('b', 1, 'second text')")
     sql("SELECT sqlembed_flush('t', 100)")
-    other = sqlembed.connect(sql.db.filename, engine=engine)
+    other = sqlembed.connect(sql.db_path, engine=engine)
     query = flush.sources.orphans
     asked: list[int] = []
 
@@ -255,6 +258,7 @@ def test_no_generation_is_used_twice(sms: Sql) -> None:
         assert sms.one("SELECT count(*) FROM sqlembed_queue") == 1
 
 
+@pytest.mark.doors("apsw", "service")
 def test_a_row_deleted_and_inserted_again_during_a_flush_is_not_lost(
     sql: Sql, engine: LocalEngine
 ) -> None:
@@ -262,7 +266,7 @@ def test_a_row_deleted_and_inserted_again_during_a_flush_is_not_lost(
     sql("INSERT INTO t VALUES ('a', 'first text')")
     sql("SELECT sqlembed_index('t', 'body')")
     sql("DELETE FROM t")
-    other = sqlembed.connect(sql.db.filename, engine=engine)
+    other = sqlembed.connect(sql.db_path, engine=engine)
 
     def come_back(cursor: apsw.Cursor, statement: str, bindings: object) -> bool:
         if statement == "BEGIN IMMEDIATE" and not other.execute("SELECT 1 FROM t").fetchall():

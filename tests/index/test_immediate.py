@@ -66,11 +66,11 @@ def test_a_model_that_fails_stops_no_write(immediate: Sql) -> None:
 
 def test_other_programs_leave_their_rows_waiting(immediate: Sql, engine: LocalEngine) -> None:
     sql = immediate
-    plain = sqlite3.connect(sql.db.filename, isolation_level=None)
+    plain = sqlite3.connect(sql.db_path, isolation_level=None)
     plain.execute("INSERT INTO t(body) VALUES ('from outside')")
     plain.close()
     assert status(sql) == (1, 1)
-    another = sqlembed.connect(sql.db.filename, engine=engine)
+    another = sqlembed.connect(sql.db_path, engine=engine)
     another.execute("INSERT INTO t(body) VALUES ('from another connection')")
     assert status(sql) == (2, 1)
     another.close()

@@ -30,7 +30,7 @@ def watched(request: pytest.FixtureRequest, sql: Sql) -> Sql:
 @pytest.fixture
 def plain(watched: Sql) -> sqlite3.Connection:
     """The same file in Python's own sqlite3, which knows nothing of us."""
-    return sqlite3.connect(watched.db.filename, isolation_level=None)
+    return sqlite3.connect(watched.db_path, isolation_level=None)
 
 
 def ids(sql: Sql, query: str, k: int = 10) -> list[str]:
