@@ -22,6 +22,8 @@ class ModelState(NamedTuple):
     context: int
     installed: bool
     loaded: bool
+    bytes: int | None
+    """Of memory that it takes now; None if it is not loaded."""
     used_for: str | None
     """What it does where no model is named: ``embed``, ``rerank`` or both."""
     licence: str

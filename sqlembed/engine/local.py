@@ -13,6 +13,7 @@ from sqlembed.engine.chunk import Chunk
 from sqlembed.engine.front import Front
 from sqlembed.engine.interface import CacheFile, CacheState, ModelState
 from sqlembed.engine.library import Library
+from sqlembed.engine.memory import Budget
 from sqlembed.engine.rerank import Reranker
 from sqlembed.engine.space import Space
 from sqlembed.vectors import FLOAT_BYTES
@@ -28,7 +29,11 @@ class LocalEngine:
     def __init__(self, cache: Cache | None = None) -> None:
         """Use *cache*, or the user's own."""
         self.cache = cache or Cache(settings.cache_path(), settings.cache_bytes())
-        self.library = Library(settings.default_model())
+        self.library = Library(
+            settings.default_model(),
+            budget=Budget(settings.memory_bytes()),
+            unloaded=self._clear_fronts,  # its next vectors may be of other weights
+        )
         self._reranker = Reranker(self.library, self.cache)
         self._lock = Lock()
         self._fronts: dict[tuple[str | None, Role], Front[bytes]] = {}
@@ -119,10 +124,11 @@ class LocalEngine:
 
     def unload(self, model: str) -> bool:
         """Give *model*'s memory back, after what runs; False if it was not loaded."""
-        unloaded = self.library.unload(model)
-        if unloaded:
-            self._clear_fronts(model)
-        return unloaded
+        return self.library.unload(model)
+
+    def expire(self, seconds: float) -> list[str]:
+        """Unload the models that nobody used for *seconds*; their names."""
+        return self.library.expire(seconds)
 
     def models(self) -> list[ModelState]:
         """Every model known here."""

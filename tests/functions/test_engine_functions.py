@@ -20,6 +20,9 @@ def test_models_shows_what_is_known(sql: Sql) -> None:
         "SELECT name, kind, dimension, context, installed, used_for FROM sqlembed_models WHERE licence = 'none'"
     )
     assert ("fake", "embedder", 64, 16, 1, "embed and rerank") in rows
+    assert sql("SELECT bytes > 0 FROM sqlembed_models WHERE name = 'fake'") == [None]
+    sql("SELECT sqlembed_load('fake')")
+    assert sql("SELECT bytes > 0 FROM sqlembed_models WHERE name = 'fake'") == [1]
     assert sql("SELECT installed FROM sqlembed_models WHERE name = 'all-MiniLM-L6-v2'") == [0]
 
 
