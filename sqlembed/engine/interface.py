@@ -50,6 +50,15 @@ class CacheFile(NamedTuple):
     """Why it could not be used the last time it was tried."""
 
 
+class Metric(NamedTuple):
+    """A row of ``sqlembed_metrics``."""
+
+    name: str
+    labels: str | None
+    """A JSON object; None where there are none."""
+    value: float
+
+
 class Engine(Protocol):
     """What a door needs of an engine, in this process or behind a socket.
 
@@ -94,6 +103,9 @@ class Engine(Protocol):
 
     def cache_file(self) -> CacheFile:
         """Where the cache is, its bound, and what is wrong with it."""
+
+    def metrics(self) -> list[Metric]:
+        """What was done, and how long it took."""
 
     def cache_clear(self, model: str | None = None) -> int:
         """Forget what *model* made, or everything; the number of entries forgotten."""

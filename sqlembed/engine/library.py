@@ -8,6 +8,7 @@ from threading import Condition, Lock
 from sqlembed.engine import memory
 from sqlembed.engine.interface import ModelState
 from sqlembed.engine.memory import Budget, Loaded
+from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.model import Model
 from sqlembed.engine.space import Space
 from sqlembed.errors import InputError
@@ -127,6 +128,18 @@ class Library:
         """The names of the models in memory."""
         return list(self._models)
 
+    def memory(self) -> dict[str, int]:
+        """The bytes that each model in memory takes."""
+        return {found.name: found.bytes for found in list(self._models.values())}
+
+    def queues(self) -> dict[tuple[str, str], int]:
+        """Texts that wait by model and lane."""
+        return {
+            (found.name, lane): texts
+            for found in list(self._models.values())
+            for lane, texts in found.model.waiting().items()
+        }
+
     def reranker(self) -> str:
         """What reranks where no model is named.
 
@@ -140,7 +153,7 @@ class Library:
 
     def states(self) -> list[ModelState]:
         """Every model that has a manifest here."""
-        loaded = {found.name: found.bytes for found in list(self._models.values())}
+        loaded = self.memory()
         uses = {"embed": self.default, "rerank": self.reranker()}
         return [
             ModelState(
@@ -185,7 +198,9 @@ class Library:
                 self._budget.check(name, size)
                 if self._make_room(size):
                     self._spaces[name] = Space.of(found, sha256)
+                    begun = time.perf_counter()
                     model = Model(found, path)
+                    ModelFigures(name).load.observe(time.perf_counter() - begun)
                     self._models[name] = Loaded(name, model, size, time.monotonic())
                     return
             # Not under the lock: what fits may be loaded meanwhile.

@@ -10,6 +10,7 @@ from sqlembed import settings
 from sqlembed.engine.chunk import Chunk, chunk
 from sqlembed.engine.late import Tokens, join
 from sqlembed.engine.llama import Context, TokenIds, Weights, refuse_after_fork
+from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import POOLINGS, Vectors, unit
 from sqlembed.engine.scheduler import Scheduler
@@ -48,6 +49,7 @@ class Model:
         self._contexts = [
             Context(self._weights, room, rank=rank) for _ in range(settings.threads())
         ]
+        self._figures = ModelFigures(manifest.name)
         self._scheduler = Scheduler(manifest.name, self._contexts)
         try:
             self._check_probes()
@@ -84,7 +86,9 @@ class Model:
             raise self._too_long(query, self.manifest.context - room)
         parts = [chunk(document, room, self._plain_counts) for document in documents]
         pairs = [(query, part.text) for chunks in parts for part in chunks]
-        scored = iter(self._run(self._tokenizer.encode_pairs(pairs), self._relevance))
+        with self._figures.tokenization.time():
+            encoded = self._tokenizer.encode_pairs(pairs)
+        scored = iter(self._run(encoded, self._relevance))
         return [max(next(scored) for _ in chunks) for chunks in parts]
 
     def chunk(self, texts: Sequence[str], role: Role = "document") -> list[list[Chunk]]:
@@ -102,6 +106,10 @@ class Model:
         prompt = self.manifest.prompt(role)
         return [len(ids) for ids in self._tokenizer.encode([prompt + text for text in texts])]
 
+    def waiting(self) -> dict[str, int]:
+        """Texts that wait to be computed by lane, ``urgent`` and ``backlog``."""
+        return self._scheduler.waiting()
+
     def close(self) -> None:
         """Wait for what runs, then give the memory back."""
         self._scheduler.close()
@@ -115,7 +123,8 @@ class Model:
 
     def _tokens(self, texts: Sequence[str], role: Role) -> list[TokenIds]:
         prompt = self.manifest.prompt(role)
-        encoded = self._tokenizer.encode([prompt + text for text in texts])
+        with self._figures.tokenization.time():
+            encoded = self._tokenizer.encode([prompt + text for text in texts])
         for text, ids in zip(texts, encoded, strict=True):
             if len(ids) > self.manifest.context:
                 raise self._too_long(text, len(ids))

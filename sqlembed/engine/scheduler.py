@@ -13,8 +13,9 @@ from typing import Any, Protocol, TypeVar
 
 from sqlembed.engine import clients
 from sqlembed.engine.llama import TokenIds
+from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.pooling import Vectors
-from sqlembed.engine.waiting import Batch, Request, Waiting
+from sqlembed.engine.waiting import Batch, Request, Waiting, tokens
 from sqlembed.errors import BusyError, ModelError
 
 Result = TypeVar("Result")
@@ -64,6 +65,7 @@ class Scheduler:
         """
         self._name = name
         self._bounds = {True: urgent, False: backlog}
+        self._figures = ModelFigures(name)
         self._waiting = Waiting()
         lock = Lock()
         self._changed, self._room = Condition(lock), Condition(lock)
@@ -106,6 +108,11 @@ class Scheduler:
         if request.error is not None:
             raise request.error
         return request.results
+
+    def waiting(self) -> dict[str, int]:
+        """Texts that wait by lane."""
+        with self._changed:
+            return {"urgent": self._waiting.texts(True), "backlog": self._waiting.texts(False)}
 
     def close(self) -> None:
         """Compute what waits, then end the threads."""
@@ -150,8 +157,10 @@ class Scheduler:
     def _work(self, context: Computes, first: bool) -> None:
         while (taken := self._take(first)) is not None:
             batch, threads = taken
+            begun = time.monotonic()
             context.use_threads(threads)
             computed = _compute(context, batch)
+            self._record(batch, begun)
             with self._changed:
                 for (request, positions), outcome in zip(batch, computed, strict=True):
                     if isinstance(outcome, BaseException):
@@ -163,6 +172,11 @@ class Scheduler:
                 self._whole = False
                 self._expect(sum(request.urgent for request, _ in batch))
                 self._changed.notify_all()
+
+    def _record(self, batch: Batch, begun: float) -> None:
+        self._figures.inference.observe(time.monotonic() - begun)
+        self._figures.batch_size.observe(sum(len(positions) for _, positions in batch))
+        self._figures.batch_tokens.observe(tokens(batch))
 
     def _take(self, first: bool) -> tuple[Batch, int] | None:
         """Wait for a batch; with it how many threads compute it. None when there will be none."""
@@ -183,6 +197,10 @@ class Scheduler:
                 self._changed.wait(self._lingering())
 
     def _begin(self, batch: Batch, whole: bool) -> tuple[Batch, int]:
+        for request, _ in batch:
+            if not request.begun:
+                request.begun = True
+                self._figures.queue.observe(time.monotonic() - request.since)
         self._running += 1
         self._whole = whole
         self._expected -= min(self._expected, len(batch))

@@ -3,6 +3,7 @@
 No threads and no locks here; ``scheduler`` has them.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Event
@@ -37,6 +38,10 @@ class Request:
         self.results: list[Any] = [None] * len(texts)
         self.error: BaseException | None = None
         self.done = Event()
+        self.since = time.monotonic()
+        """When it was made."""
+        self.begun = False
+        """Whether some of it has been taken out."""
         self._unfinished = len(texts)
 
     def tokens(self) -> int:
@@ -126,20 +131,20 @@ class Waiting:
         lane = self._lanes[True]
         share = -(-sum(request.tokens() for request in lane) // workers)
         batch: Batch = []
-        tokens = texts = 0
-        while lane and tokens < share:
+        taken_tokens = texts = 0
+        while lane and taken_tokens < share:
             request = lane[0]
             if (error := _left(request)) is not None:
                 lane.popleft().fail(error)
                 continue
             positions = request.waiting[0]
             taken: list[int] = []
-            while positions and tokens < share:
+            while positions and taken_tokens < share:
                 length = len(request.texts[positions[0]])
-                if texts and (tokens + length > BATCH_TOKENS or texts == MOST_TEXTS):
+                if texts and (taken_tokens + length > BATCH_TOKENS or texts == MOST_TEXTS):
                     break
                 taken.append(positions.pop(0))
-                tokens, texts = tokens + length, texts + 1
+                taken_tokens, texts = taken_tokens + length, texts + 1
             if taken:
                 batch.append((request, taken))
             if positions:
@@ -164,13 +169,14 @@ class Waiting:
             if not request.waiting or _left(request) is not None:
                 continue
             more = request.waiting[-1]
-            if _tokens(batch) + _tokens([(request, more)]) > BATCH_TOKENS:
+            if tokens(batch) + tokens([(request, more)]) > BATCH_TOKENS:
                 continue
             if sum(len(positions) for _, positions in batch) + len(more) <= MOST_TEXTS:
                 batch.append((request, request.waiting.pop()))
 
 
-def _tokens(batch: Batch) -> int:
+def tokens(batch: Batch) -> int:
+    """How many tokens *batch* has."""
     return sum(len(request.texts[p]) for request, positions in batch for p in positions)
 
 

@@ -53,6 +53,16 @@ def test_the_cache_counts_and_clears(sql: Sql) -> None:
     assert FakeModel.texts == ["a"]
 
 
+def test_metrics_are_rows(sql: Sql) -> None:
+    sql("SELECT embed('a'), embed('b')")
+    misses = """SELECT sum(value) FROM sqlembed_metrics WHERE name = 'sqlembed_cache_misses_total'
+        AND labels ->> 'model' = 'fake'"""
+    assert sql.one(misses) == 2
+    assert sql("SELECT value, labels FROM sqlembed_metrics WHERE name = 'sqlembed_models_loaded'")[
+        0
+    ] == (1, None)
+
+
 def test_an_unknown_model_leaves_no_trace(sql: Sql) -> None:
     for call in ("embed('x', 'nobody')", "rerank('a', 'b', 'nobody')"):
         assert sql.error(f"SELECT {call}").startswith("NotFoundError")
