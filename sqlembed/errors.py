@@ -12,6 +12,8 @@
     │   ├── ModelMissingError   not on this machine yet
     │   ├── ModelFileError      truncated, altered, or not a GGUF
     │   └── ProbeError          loads, but gives other vectors than its reference
+    ├── BusyError               too much waits to be computed
+    ├── ClientGoneError         whoever waited for the answer has left
     ├── SpaceError              vectors of two embedding spaces would meet
     ├── SchemaError             the database cannot hold, or lost, what an index needs
     └── ServiceError            the service refuses, cannot be started, or does not answer
@@ -58,6 +60,14 @@ class ModelFileError(ModelError):
 
 class ProbeError(ModelError):
     """A model loads, but its vectors differ from those of its reference."""
+
+
+class BusyError(SqlembedError):
+    """So much waits that no more was taken on; later there may be room."""
+
+
+class ClientGoneError(SqlembedError):
+    """A client of the service went away before its texts were computed."""
 
 
 class SpaceError(SqlembedError):

@@ -20,6 +20,9 @@ CACHE_BYTES = 1 << 30
 FRONT_BYTES = 64 << 20
 """Bound of the in-process layer in front of the cache file, in bytes."""
 
+KEEP_ALIVE_SECONDS = 300
+"""How long the service keeps a model that nobody uses."""
+
 
 def data_directory() -> Path:
     """Where weights and the user's own manifests are kept (``SQLEMBED_DATA`` moves it)."""
@@ -37,6 +40,23 @@ def cache_path() -> str:
 def cache_bytes() -> int:
     """How large the cache file may grow, in bytes (``SQLEMBED_CACHE_BYTES``)."""
     return _whole_number("SQLEMBED_CACHE_BYTES", CACHE_BYTES)
+
+
+def keep_alive() -> int:
+    """Seconds until the service unloads a model that nobody uses (``SQLEMBED_KEEP_ALIVE``)."""
+    return _whole_number("SQLEMBED_KEEP_ALIVE", KEEP_ALIVE_SECONDS)
+
+
+def memory_bytes() -> int | None:
+    """How much memory models may take, in bytes (``SQLEMBED_MEMORY``); None if nobody said."""
+    if not os.environ.get("SQLEMBED_MEMORY"):
+        return None
+    return _whole_number("SQLEMBED_MEMORY", 0)
+
+
+def half_of_memory() -> int:
+    """Half of this machine's memory, in bytes: what models may take if nobody said."""
+    return int(psutil.virtual_memory().total) // 2
 
 
 def default_model() -> str:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 from doors_harness import DOORS, Host, HostSql, Told, serving
@@ -11,6 +12,7 @@ from harness import FAKES, FakeModel, Sql, install_fake
 import sqlembed
 from sqlembed.doors import apsw_door
 from sqlembed.engine import library as library_module
+from sqlembed.engine import metrics
 from sqlembed.engine.cache import Cache
 from sqlembed.engine.local import LocalEngine
 from sqlembed.weights import receipt
@@ -24,6 +26,7 @@ def fake_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setenv("SQLEMBED_MODEL", "fake")
     monkeypatch.setattr(library_module, "Model", FakeModel)
     monkeypatch.setattr(apsw_door, "_engine", None)
+    monkeypatch.setattr(metrics, "_sources", WeakSet())  # the engines of other tests
     FakeModel.texts.clear()
     for name, kind, dimension, query in FAKES:
         if kind == "embedder":

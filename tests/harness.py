@@ -72,6 +72,9 @@ class FakeModel:
     def count(self, texts: Sequence[str], role: str = "document") -> list[int]:
         return [len(text.split()) + 2 for text in texts]
 
+    def waiting(self) -> dict[str, int]:
+        return {"urgent": 0, "backlog": 0}
+
     def close(self) -> None: ...
 
     def _vector(self, text: str) -> np.ndarray:

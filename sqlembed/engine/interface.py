@@ -22,6 +22,8 @@ class ModelState(NamedTuple):
     context: int
     installed: bool
     loaded: bool
+    bytes: int | None
+    """Of memory that it takes now; None if it is not loaded."""
     used_for: str | None
     """What it does where no model is named: ``embed``, ``rerank`` or both."""
     licence: str
@@ -46,6 +48,15 @@ class CacheFile(NamedTuple):
     path: str
     problem: str | None
     """Why it could not be used the last time it was tried."""
+
+
+class Metric(NamedTuple):
+    """A row of ``sqlembed_metrics``."""
+
+    name: str
+    labels: str | None
+    """A JSON object; None where there are none."""
+    value: float
 
 
 class Engine(Protocol):
@@ -92,6 +103,9 @@ class Engine(Protocol):
 
     def cache_file(self) -> CacheFile:
         """Where the cache is, its bound, and what is wrong with it."""
+
+    def metrics(self) -> list[Metric]:
+        """What was done, and how long it took."""
 
     def cache_clear(self, model: str | None = None) -> int:
         """Forget what *model* made, or everything; the number of entries forgotten."""

@@ -1,29 +1,52 @@
 """The models of this process: found by name, loaded when used, unloaded when nobody uses them."""
 
-from collections import Counter
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition, Lock
 
+from sqlembed.engine import memory
 from sqlembed.engine.interface import ModelState
+from sqlembed.engine.memory import Budget, Loaded
+from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.model import Model
 from sqlembed.engine.space import Space
 from sqlembed.errors import InputError
 from sqlembed.weights import manifest, receipt
 from sqlembed.weights.manifest import Manifest
 
+ROOM_SECONDS = 30
+"""How long a model that does not fit waits for others to become idle."""
+
 
 class Library:
     """Models by their exact names; every method is safe from any thread."""
 
-    def __init__(self, default: str) -> None:
-        """Start with nothing loaded; *default* is meant where no model is named."""
+    def __init__(
+        self,
+        default: str,
+        *,
+        budget: Budget | None = None,
+        room_seconds: float = ROOM_SECONDS,
+        unloaded: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        """Start with nothing loaded.
+
+        :param default: the model that is meant where none is named
+        :param budget: the memory that models may take; half of the machine's, if not given
+        :param room_seconds: how long to wait for room among models in use
+        :param unloaded: told the name of each model whose memory was given back
+        """
         self.default = default
+        self._budget = budget or Budget(None)
+        self._room_seconds = room_seconds
+        self._unloaded = unloaded
         self._manifests: dict[str, Manifest] = {}
         self._spaces: dict[str, Space] = {}
-        self._models: dict[str, Model] = {}
-        self._abandoned: dict[str, Model] = {}
-        self._users: Counter[Model] = Counter()
+        self._models: dict[str, Loaded] = {}
+        self._leaving: list[Loaded] = []
+        """Unloaded, but still in memory."""
+        self._abandoned: list[Loaded] = []
         self._changed = Condition()
         self._loading = Lock()
         self._chosen_reranker: tuple[int, str] | None = None
@@ -50,16 +73,18 @@ class Library:
         """The model *name*, loaded, and kept so until the block ends.
 
         :raises ModelError: its weights cannot be used; the message says why
+        :raises BusyError: there is no room for it beside the models in use
         """
-        model = self._borrow(name)
-        while model is None:
+        found = self._borrow(name)
+        while found is None:
             self._load(name)
-            model = self._borrow(name)
+            found = self._borrow(name)
         try:
-            yield model
+            yield found.model
         finally:
             with self._changed:
-                self._users[model] -= 1
+                found.users -= 1
+                found.used = time.monotonic()
                 self._changed.notify_all()
 
     @contextmanager
@@ -81,20 +106,39 @@ class Library:
         """Give the memory of *name* back once nobody uses it; False if it was not loaded."""
         self.manifest(name)
         with self._changed:
-            model = self._models.pop(name, None)
-            if model is None:
+            found = self._models.pop(name, None)
+            if found is None:
                 return False
-            self._changed.wait_for(lambda: self._users[model] == 0)
-            del self._users[model]
-        model.close()
-        # What is installed may change now: read it anew when it is needed next.
-        self._manifests.pop(name, None)
-        self._spaces.pop(name, None)
+            self._leaving.append(found)
+            self._changed.wait_for(lambda: not found.users)
+        self._close(found)
         return True
+
+    def expire(self, seconds: float) -> list[str]:
+        """Unload the models that nobody used for *seconds*; their names."""
+        latest = time.monotonic() - seconds
+        with self._changed:
+            idle = [each for each in self._models.values() if each.used <= latest]
+            expired = self._take_out(idle)
+        for each in expired:
+            self._close(each)
+        return [each.name for each in expired]
 
     def loaded(self) -> list[str]:
         """The names of the models in memory."""
         return list(self._models)
+
+    def memory(self) -> dict[str, int]:
+        """The bytes that each model in memory takes."""
+        return {found.name: found.bytes for found in list(self._models.values())}
+
+    def queues(self) -> dict[tuple[str, str], int]:
+        """Texts that wait by model and lane."""
+        return {
+            (found.name, lane): texts
+            for found in list(self._models.values())
+            for lane, texts in found.model.waiting().items()
+        }
 
     def reranker(self) -> str:
         """What reranks where no model is named.
@@ -109,6 +153,7 @@ class Library:
 
     def states(self) -> list[ModelState]:
         """Every model that has a manifest here."""
+        loaded = self.memory()
         uses = {"embed": self.default, "rerank": self.reranker()}
         return [
             ModelState(
@@ -117,7 +162,8 @@ class Library:
                 dimension=each.dimension,
                 context=each.context,
                 installed=receipt.gguf_path(name).is_file(),
-                loaded=name in self._models,
+                loaded=name in loaded,
+                bytes=loaded.get(name),
                 used_for=" and ".join(use for use, chosen in uses.items() if chosen == name)
                 or None,
                 licence=each.licence,
@@ -128,25 +174,76 @@ class Library:
 
     def after_fork(self) -> None:
         """In a child, let go of models and locks that threads of the parent may have held."""
-        self._abandoned, self._models = self._models, {}
-        self._users = Counter()
+        self._abandoned += self._models.values()
+        self._models, self._leaving = {}, []
         self._changed = Condition()
         self._loading = Lock()
 
-    def _borrow(self, name: str) -> Model | None:
+    def _borrow(self, name: str) -> Loaded | None:
         with self._changed:
-            model = self._models.get(name)
-            if model is not None:
-                self._users[model] += 1
-            return model
+            found = self._models.get(name)
+            if found is not None:
+                found.users += 1
+            return found
 
     def _load(self, name: str) -> None:
-        with self._loading:
-            if name not in self._models:
+        until = time.monotonic() + self._room_seconds
+        while True:
+            with self._loading:
+                if name in self._models:
+                    return
                 found = self.manifest(name)
                 path, sha256 = receipt.verified(name)
-                self._spaces[name] = Space.of(found, sha256)
-                self._models[name] = Model(found, path)
+                size = memory.needed(found, path)
+                self._budget.check(name, size)
+                if self._make_room(size):
+                    self._spaces[name] = Space.of(found, sha256)
+                    begun = time.perf_counter()
+                    model = Model(found, path)
+                    ModelFigures(name).load.observe(time.perf_counter() - begun)
+                    self._models[name] = Loaded(name, model, size, time.monotonic())
+                    return
+            # Not under the lock: what fits may be loaded meanwhile.
+            self._await_room(name, size, until)
+
+    def _make_room(self, size: int) -> bool:
+        """Unload what is idle until *size* bytes fit; False if too much is in use."""
+        with self._changed:
+            if not self._budget.could_hold(size, self._in_memory()):
+                return False
+            victims = self._take_out(self._budget.victims(size, self._models.values()))
+        for each in victims:
+            self._close(each)
+        return True
+
+    def _await_room(self, name: str, size: int, until: float) -> None:
+        def fits() -> bool:
+            return self._budget.could_hold(size, self._in_memory())
+
+        with self._changed:
+            if not self._changed.wait_for(fits, until - time.monotonic()):
+                raise self._budget.refusal(name, size, self._in_memory(), self._room_seconds)
+
+    def _in_memory(self) -> list[Loaded]:
+        return [*self._models.values(), *self._leaving]
+
+    def _take_out(self, chosen: list[Loaded]) -> list[Loaded]:
+        """Let nobody borrow those of *chosen* that are idle; these."""
+        idle = [each for each in chosen if not each.users]
+        for each in idle:
+            del self._models[each.name]
+        self._leaving += idle
+        return idle
+
+    def _close(self, found: Loaded) -> None:
+        found.model.close()
+        with self._changed:
+            self._leaving.remove(found)
+            self._changed.notify_all()
+        # What is installed may change now: read it anew when it is needed next.
+        self._manifests.pop(found.name, None)
+        self._spaces.pop(found.name, None)
+        self._unloaded(found.name)
 
     def _choose_reranker(self) -> str:
         for name, each in manifest.available().items():

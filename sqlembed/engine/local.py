@@ -8,11 +8,13 @@ from weakref import WeakMethod
 import numpy as np
 
 from sqlembed import settings
+from sqlembed.engine import metrics
 from sqlembed.engine.cache import Cache
 from sqlembed.engine.chunk import Chunk
 from sqlembed.engine.front import Front
-from sqlembed.engine.interface import CacheFile, CacheState, ModelState
+from sqlembed.engine.interface import CacheFile, CacheState, Metric, ModelState
 from sqlembed.engine.library import Library
+from sqlembed.engine.memory import Budget
 from sqlembed.engine.rerank import Reranker
 from sqlembed.engine.space import Space
 from sqlembed.vectors import FLOAT_BYTES
@@ -28,12 +30,17 @@ class LocalEngine:
     def __init__(self, cache: Cache | None = None) -> None:
         """Use *cache*, or the user's own."""
         self.cache = cache or Cache(settings.cache_path(), settings.cache_bytes())
-        self.library = Library(settings.default_model())
+        self.library = Library(
+            settings.default_model(),
+            budget=Budget(settings.memory_bytes()),
+            unloaded=self._clear_fronts,  # its next vectors may be of other weights
+        )
         self._reranker = Reranker(self.library, self.cache)
         self._lock = Lock()
         self._fronts: dict[tuple[str | None, Role], Front[bytes]] = {}
         self._origins: dict[int, Space] = {}
         self._asked: dict[str, list[int]] = {}
+        metrics.watch(self)
         os.register_at_fork(after_in_child=_weakly(self._after_fork))
 
     def space(self, model: str | None = None) -> Space:
@@ -119,10 +126,11 @@ class LocalEngine:
 
     def unload(self, model: str) -> bool:
         """Give *model*'s memory back, after what runs; False if it was not loaded."""
-        unloaded = self.library.unload(model)
-        if unloaded:
-            self._clear_fronts(model)
-        return unloaded
+        return self.library.unload(model)
+
+    def expire(self, seconds: float) -> list[str]:
+        """Unload the models that nobody used for *seconds*; their names."""
+        return self.library.expire(seconds)
 
     def models(self) -> list[ModelState]:
         """Every model known here."""
@@ -130,17 +138,36 @@ class LocalEngine:
 
     def cache_state(self) -> list[CacheState]:
         """What the cache holds and how often it helped."""
+        asked = self.lookups()
         held = {(row.model, row.kind): (row.entries, row.bytes) for row in self.cache.holdings()}
-        asked = {(model, "embedding"): tuple(counts) for model, counts in self._asked.items()}
-        asked |= {(model, "score"): tuple(counts) for model, counts in self._reranker.asked.items()}
-        for (model, _), front in list(self._fronts.items()):
-            if model is not None:
-                hits, misses = asked.get((model, "embedding"), (0, 0))
-                asked[model, "embedding"] = (hits + front.hits, misses)
         return [
             CacheState(*key, *held.get(key, (0, 0)), *asked.get(key, (0, 0)))
             for key in sorted({*held, *asked})
         ]
+
+    def lookups(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Hits and misses of this process by model and kind."""
+        asked: dict[tuple[str, str], tuple[int, int]] = {}
+        for kind, counted in (("embedding", self._asked), ("score", self._reranker.asked)):
+            for model, (hits, misses) in list(counted.items()):
+                asked[model, kind] = (hits, misses)
+        for (owner, _), front in list(self._fronts.items()):
+            if owner is not None:
+                hits, misses = asked.get((owner, "embedding"), (0, 0))
+                asked[owner, "embedding"] = (hits + front.hits, misses)
+        return asked
+
+    def memory(self) -> dict[str, int]:
+        """The bytes that each loaded model takes."""
+        return self.library.memory()
+
+    def queues(self) -> dict[tuple[str, str], int]:
+        """Texts that wait by model and lane."""
+        return self.library.queues()
+
+    def metrics(self) -> list[Metric]:
+        """What this process did, and how long it took."""
+        return metrics.samples()
 
     def cache_file(self) -> CacheFile:
         """Where the cache is, its bound, and what is wrong with it."""

@@ -1,7 +1,6 @@
 """One loaded model: prompt, tokens, batches, pooling; checked against its reference."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,11 +8,12 @@ import numpy as np
 
 from sqlembed import settings
 from sqlembed.engine.chunk import Chunk, chunk
-from sqlembed.engine.lanes import Lanes
 from sqlembed.engine.late import Tokens, join
-from sqlembed.engine.llama import MOST_TEXTS, Context, TokenIds, Weights, refuse_after_fork
-from sqlembed.engine.pack import BATCH_TOKENS, pack
+from sqlembed.engine.llama import Context, TokenIds, Weights, refuse_after_fork
+from sqlembed.engine.metrics import ModelFigures
+from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import POOLINGS, Vectors, unit
+from sqlembed.engine.scheduler import Scheduler
 from sqlembed.engine.tokenize import tokenizer_of
 from sqlembed.errors import ModelError, ProbeError, TextTooLongError
 from sqlembed.weights.manifest import Manifest, Probe, Role
@@ -44,12 +44,13 @@ class Model:
         except BaseException:
             self._weights.close()
             raise
-        self._threads = settings.threads()
         room = max(BATCH_TOKENS, manifest.context)
         rank = manifest.kind == "reranker"
-        contexts = [Context(self._weights, room, rank=rank) for _ in range(self._threads)]
-        self._lanes = Lanes(contexts)
-        self._workers = ThreadPoolExecutor(self._threads, f"sqlembed {manifest.name}")
+        self._contexts = [
+            Context(self._weights, room, rank=rank) for _ in range(settings.threads())
+        ]
+        self._figures = ModelFigures(manifest.name)
+        self._scheduler = Scheduler(manifest.name, self._contexts)
         try:
             self._check_probes()
         except BaseException:
@@ -85,7 +86,9 @@ class Model:
             raise self._too_long(query, self.manifest.context - room)
         parts = [chunk(document, room, self._plain_counts) for document in documents]
         pairs = [(query, part.text) for chunks in parts for part in chunks]
-        scored = iter(self._run(self._tokenizer.encode_pairs(pairs), self._relevance))
+        with self._figures.tokenization.time():
+            encoded = self._tokenizer.encode_pairs(pairs)
+        scored = iter(self._run(encoded, self._relevance))
         return [max(next(scored) for _ in chunks) for chunks in parts]
 
     def chunk(self, texts: Sequence[str], role: Role = "document") -> list[list[Chunk]]:
@@ -103,13 +106,16 @@ class Model:
         prompt = self.manifest.prompt(role)
         return [len(ids) for ids in self._tokenizer.encode([prompt + text for text in texts])]
 
+    def waiting(self) -> dict[str, int]:
+        """Texts that wait to be computed by lane, ``urgent`` and ``backlog``."""
+        return self._scheduler.waiting()
+
     def close(self) -> None:
         """Wait for what runs, then give the memory back."""
-        self._workers.shutdown()
-        with self._lanes.all() as contexts:
-            for context in contexts:
-                context.close()
-            self._weights.close()
+        self._scheduler.close()
+        for context in self._contexts:
+            context.close()
+        self._weights.close()
 
     def _plain_counts(self, texts: Sequence[str]) -> list[int]:
         added = len(self._tokenizer.encode([""])[0])
@@ -117,7 +123,8 @@ class Model:
 
     def _tokens(self, texts: Sequence[str], role: Role) -> list[TokenIds]:
         prompt = self.manifest.prompt(role)
-        encoded = self._tokenizer.encode([prompt + text for text in texts])
+        with self._figures.tokenization.time():
+            encoded = self._tokenizer.encode([prompt + text for text in texts])
         for text, ids in zip(texts, encoded, strict=True):
             if len(ids) > self.manifest.context:
                 raise self._too_long(text, len(ids))
@@ -140,32 +147,9 @@ class Model:
         exponents = np.exp(row - row.max())
         return float(exponents[self.manifest.positive] / exponents.sum())
 
-    def _run(self, texts: Sequence[TokenIds], reduce: Callable[[Vectors], Result]) -> list[Result]:
-        """Compute every text and reduce its rows at once, so that few are in memory.
-
-        One batch takes all cores, since somebody waits for it; several are spread
-        over one-thread contexts, which together are faster than one of many threads.
-        """
+    def _run(self, texts: Sequence[TokenIds], read: Callable[[Vectors], Result]) -> list[Result]:
         refuse_after_fork()
-        batches = pack([len(ids) for ids in texts], BATCH_TOKENS, MOST_TEXTS)
-        results: dict[int, Result] = {}
-
-        def compute(context: Context, batch: list[int]) -> None:
-            rows = context.encode([texts[position] for position in batch])
-            results.update(zip(batch, map(reduce, rows), strict=True))
-
-        def work(batch: list[int]) -> None:
-            with self._lanes.one() as context:
-                context.use_threads(1)
-                compute(context, batch)
-
-        if len(batches) == 1:
-            with self._lanes.all() as contexts:
-                contexts[0].use_threads(self._threads)
-                compute(contexts[0], batches[0])
-        else:
-            list(self._workers.map(work, batches))
-        return [results[position] for position in range(len(texts))]
+        return self._scheduler.run(texts, read)
 
     def _check_shape(self) -> None:
         manifest, weights = self.manifest, self._weights

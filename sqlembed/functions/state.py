@@ -1,8 +1,8 @@
-"""SQL: tables to look at. ``sqlembed_models``, ``sqlembed_status``, ``sqlembed_cache``."""
+"""SQL: tables to look at. ``sqlembed_models``, ``_status``, ``_cache``, ``_metrics``."""
 
 from collections.abc import Iterable
 
-from sqlembed.engine.interface import CacheFile, CacheState, Engine, ModelState
+from sqlembed.engine.interface import CacheFile, CacheState, Engine, Metric, ModelState
 from sqlembed.errors import SchemaError
 from sqlembed.functions.registry import Function, Restriction, Table, rows_of
 from sqlembed.index import catalog
@@ -29,6 +29,11 @@ def cache(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
     rows: list[Row] = [*engine.cache_state()] or [(None, None, 0, 0, 0, 0)]
     file = engine.cache_file()
     return (yield from rows_of([(*row, *file) for row in rows]))
+
+
+def metrics(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
+    """``sqlembed_metrics``: what the engine did, and how long it took."""
+    return (yield from rows_of(engine.metrics()))
 
 
 def status(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
@@ -61,4 +66,5 @@ FUNCTIONS: tuple[Function, ...] = (
         status,
     ),
     Table("sqlembed_cache", (*CacheState._fields, *CacheFile._fields), cache),
+    Table("sqlembed_metrics", Metric._fields, metrics),
 )  # fmt: skip

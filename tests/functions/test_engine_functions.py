@@ -20,6 +20,9 @@ def test_models_shows_what_is_known(sql: Sql) -> None:
         "SELECT name, kind, dimension, context, installed, used_for FROM sqlembed_models WHERE licence = 'none'"
     )
     assert ("fake", "embedder", 64, 16, 1, "embed and rerank") in rows
+    assert sql("SELECT bytes > 0 FROM sqlembed_models WHERE name = 'fake'") == [None]
+    sql("SELECT sqlembed_load('fake')")
+    assert sql("SELECT bytes > 0 FROM sqlembed_models WHERE name = 'fake'") == [1]
     assert sql("SELECT installed FROM sqlembed_models WHERE name = 'all-MiniLM-L6-v2'") == [0]
 
 
@@ -48,6 +51,16 @@ def test_the_cache_counts_and_clears(sql: Sql) -> None:
     FakeModel.texts.clear()
     sql("SELECT embed('a')")
     assert FakeModel.texts == ["a"]
+
+
+def test_metrics_are_rows(sql: Sql) -> None:
+    sql("SELECT embed('a'), embed('b')")
+    misses = """SELECT sum(value) FROM sqlembed_metrics WHERE name = 'sqlembed_cache_misses_total'
+        AND labels ->> 'model' = 'fake'"""
+    assert sql.one(misses) == 2
+    assert sql("SELECT value, labels FROM sqlembed_metrics WHERE name = 'sqlembed_models_loaded'")[
+        0
+    ] == (1, None)
 
 
 def test_an_unknown_model_leaves_no_trace(sql: Sql) -> None:
