@@ -290,7 +290,7 @@ static int take(struct link *link, unsigned char *into, size_t size) {
       else link->stashed = (size_t)got, link->stash_at = 0;
       continue;
     }
-    if (got == 0)
+    if (got == 0 || (got < 0 && errno == ECONNRESET)) /* it had not read all */
       return link_broken(link, ENDED, "sqlembed's service ended while it was asked; the next"
                          " call starts it anew, and its log says why (sqlembed doctor shows where)");
     if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)

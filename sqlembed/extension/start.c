@@ -127,6 +127,10 @@ static int listen_to(struct link *link, int fd, pid_t child, char *words, size_t
     pid_t found = waitpid(child, status, WNOHANG);
     ended = found == child || (found < 0 && errno == ECHILD); /* taken by a host that reaps its children */
     int code = ended || got == 0 ? SQLITE_OK : link_wait(link, &wait);
+    if (code) { /* a zombie must not stay; a service that it has put in the background goes on */
+      kill(child, SIGKILL);
+      waitpid(child, status, 0);
+    }
     if (code == SQLITE_INTERRUPT) return link_fail(link, code, "interrupted");
     if (code)
       return link_fail(link, code, "sqlembed's service has not started within %d seconds", START_MS / 1000);

@@ -73,13 +73,14 @@ def forwarded(link: Link, function: Function) -> Function:
             return replace(function, plan=table)
 
 
-def call(link: Link, request: bytes) -> Plan[Answer]:
+def call(link: Link, request: bytes, epoch: int | None = None) -> Plan[Answer]:
     """Send a CALL, STEP or FINAL, and yield what the service asks for until it answers.
 
+    :param epoch: the only connection that knows what the request is about, if it is only one
     :raises SqlembedError: what the service raised
     :raises ServiceError: it cannot be reached, refuses, or does not answer
     """
-    kind, reader = link.ask(request)
+    kind, reader = link.ask(request, epoch)
     found: list[Row] = []
     failure: StatementError | None = None
     while True:
@@ -131,16 +132,12 @@ class Group:
         return self._send(Type.FINAL)
 
     def _send(self, kind: Type) -> SqlValue:
-        fresh = self._epoch is None
-        if not fresh and self._epoch != self._link.epoch:
-            raise ServiceError(
-                f"sqlembed's service was started anew while {self._name}() gathered values; run"
-                " the statement again"
-            )
-        head = frames.text(self._name) + frames.u32(self._number) + frames.u8(fresh)
+        fresh = frames.u8(self._epoch is None)
+        head = frames.text(self._name) + frames.u32(self._number) + fresh
         values = frames.u32(len(self._values)) + b"".join(self._values)
         self._values, self._bytes = [], 0
-        result = drive(call(self._link, frames.frame(kind, head, values)), _no_sql)[0]
+        plan = call(self._link, frames.frame(kind, head, values), self._epoch)
+        result = drive(plan, _no_sql)[0]
         self._epoch = self._link.epoch
         return result
 

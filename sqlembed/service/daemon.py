@@ -200,7 +200,8 @@ def _become_daemon(place: Place, start: Serve, told: int) -> NoReturn:
         _leave_files(path)
 
         def ready() -> None:
-            os.write(told, b"ready")
+            with suppress(BrokenPipeError):  # who asked for it does not wait any more
+                os.write(told, b"ready")
             os.close(told)
 
         _serve(place, start, ready)

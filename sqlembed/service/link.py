@@ -48,13 +48,19 @@ class Link:
         self.epoch = 0
         """Counts connections: neither a call nor an aggregate may span two."""
 
-    def ask(self, request: bytes) -> tuple[int, Reader]:
+    def ask(self, request: bytes, epoch: int | None = None) -> tuple[int, Reader]:
         """Send a request, and take the first frame of the answer.
 
+        :param epoch: the only connection that knows what the request is about, if it is only one
         :raises ServiceError: the service cannot be had, or does not answer
         """
         self.ready()
-        again = self._answered and not self.depth
+        if epoch is not None and epoch != self.epoch:
+            raise ServiceError(
+                "sqlembed's service was started anew while an aggregate gathered values; run the"
+                " statement again"
+            )
+        again = self._answered and not self.depth and epoch is None
         try:
             answer = self._asked(request)
         except EndedError:
@@ -89,7 +95,7 @@ class Link:
                         f"no sqlembed service answers at {settings.socket_path()}; its log may say"
                         f" why: {settings.log_path()}"
                     ) from error
-                _start_service()
+                self._start()
 
     def send(self, data: bytes) -> None:
         """Send whole frames."""
@@ -158,6 +164,33 @@ class Link:
                 " set SQLEMBED_SOCKET to a path of your own"
             )
 
+    def _start(self) -> None:
+        """Have the command start a service, and wait for its end."""
+        started = subprocess.Popen(
+            START_COMMAND,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        with started:
+            try:
+                words = self._said(started).decode("utf-8", "replace").strip()
+            except BaseException:
+                started.kill()  # what it has put in the background goes on
+                raise
+        if started.returncode:
+            raise ServiceError(f"sqlembed's service cannot be started: {words}")
+
+    def _said(self, started: "subprocess.Popen[bytes]") -> bytes:
+        """What the command says until it ends."""
+        for _ in range(int(START_SECONDS / SLICE_SECONDS)):
+            try:
+                return started.communicate(timeout=SLICE_SECONDS)[1]
+            except subprocess.TimeoutExpired:
+                self._check_interrupt()
+        raise ServiceError(f"sqlembed's service has not started within {START_SECONDS} seconds")
+
     def _greet(self) -> None:
         wanted = [(name, os.environ.get(name, "")) for name in settings.SHARED]
         pairs = b"".join(frames.text(name) + frames.text(value) for name, value in wanted)
@@ -199,22 +232,3 @@ class Link:
 def told(kind: str, words: str) -> Exception:
     """The error of an ERROR frame, of the class that it has in the service."""
     return error(words) if (error := getattr(errors, kind, None)) else ServiceError(words)
-
-
-def _start_service() -> None:
-    try:
-        started = subprocess.run(
-            START_COMMAND,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            timeout=START_SECONDS,
-            start_new_session=True,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ServiceError(
-            f"sqlembed's service has not started within {START_SECONDS} seconds"
-        ) from error
-    if started.returncode:
-        words = started.stderr.decode("utf-8", "replace").strip()
-        raise ServiceError(f"sqlembed's service cannot be started: {words}")

@@ -1,0 +1,166 @@
+"""``sqlembed serve`` on a fake model, with faults to be had for the asking.
+
+A text asks for a fault with its first word: ``sleep:SECONDS``, ``wait:NAME`` (until the file NAME is
+in FAKE_DIRECTORY; NAME.begun says that it waits), ``die`` (kill -9), ``die-once:NAME`` (if that file
+is there; it is taken away), ``memory`` (MemoryError), ``hoard`` (memory until none is left), ``fault``.
+FAKE_START asks for one of the start: ``fail``, ``never`` (it does not listen until the file ``go``
+is there), ``kill``, ``vanish`` (it says that it started, and did not), ``fail-once:NAME``,
+``kill-once:NAME``.
+
+Python and numpy take half a second to load, and tests start services by the hundred: with the
+argument ``nursery`` and a socket's path this loads them once, and forks for each ``fake_start.py``.
+"""
+
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+# The real one loads llama.cpp.
+stand_in = ModuleType("sqlembed.engine.model")
+stand_in.Model = object  # type: ignore[attr-defined]
+sys.modules["sqlembed.engine.model"] = stand_in
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np  # noqa: E402
+from harness import FakeModel  # noqa: E402
+
+import sqlembed.cli.serve  # noqa: E402, F401  # now, for the nursery
+from sqlembed.cli import main as command  # noqa: E402
+from sqlembed.engine import library  # noqa: E402
+from sqlembed.service import conversation  # noqa: E402
+
+PATIENCE_SECONDS = 60
+
+
+def directory() -> Path:
+    """Where the test and this speak by files."""
+    return Path(os.environ["FAKE_DIRECTORY"])
+
+
+def wait_for(name: str) -> None:
+    limit = time.monotonic() + PATIENCE_SECONDS
+    while not (directory() / name).exists() and time.monotonic() < limit:
+        time.sleep(0.005)
+
+
+def take_away(name: str) -> bool:
+    try:
+        (directory() / name).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def note_process() -> None:
+    """Tell the test whom to end."""
+    if "FAKE_DIRECTORY" in os.environ:
+        (directory() / "processes" / str(os.getpid())).touch()
+
+
+class FaultyModel(FakeModel):
+    """A fake that fails as it is told."""
+
+    def embed(self, texts: Sequence[str], role: str) -> np.ndarray:
+        with (directory() / "texts").open("a") as file:
+            file.writelines(f"{text}\n" for text in texts)
+        for text in texts:
+            self.fault(*text.partition(" ")[0].partition(":"))
+        return super().embed(texts, role)
+
+    def fault(self, which: str, _: str, name: str) -> None:
+        if which == "sleep":
+            time.sleep(float(name))
+        elif which == "wait":
+            (directory() / f"{name}.begun").touch()
+            wait_for(name)
+        elif which == "die" or (which == "die-once" and take_away(name)):
+            kill()
+        elif which == "memory":
+            raise MemoryError
+        elif which == "hoard":
+            hoard = []
+            while True:
+                hoard.append(bytearray(1 << 20))
+        elif which == "fault":
+            raise RuntimeError("the fake model was told to fail")
+
+
+def serve(arguments: Sequence[str]) -> None:
+    """The command, after the faults that the environment asks for."""
+    fault, _, name = os.environ.get("FAKE_START", "").partition(":")
+    if fault == "fail" or (fault == "fail-once" and take_away(name)):
+        sys.exit("the fake service was told not to start")
+    elif fault == "never":
+        wait_for("go")
+    elif fault == "kill" or (fault == "kill-once" and take_away(name)):
+        kill()
+    elif fault == "vanish":
+        sys.exit(0)
+    library.Model = FaultyModel  # type: ignore[misc]
+    if "FAKE_DIGEST" in os.environ:
+        conversation.digest = lambda: os.environ["FAKE_DIGEST"]
+    if "FAKE_PROTOCOL" in os.environ:
+        conversation.PROTOCOL = int(os.environ["FAKE_PROTOCOL"])
+    if "FAKE_MEMORY" in os.environ:  # more than is in use now
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + int(os.environ["FAKE_MEMORY"]),) * 2)
+    command([*arguments, *os.environ.get("FAKE_ARGUMENTS", "").split()])
+
+
+def nursery(path: str) -> None:
+    """Fork a service for each ``fake_start.py``; end with standard input."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(128)
+        print("ready", flush=True)
+        while True:
+            connection, _ = listener.accept()
+            if not os.fork():
+                listener.close()
+                os._exit(born(connection))
+            connection.close()
+
+
+def born(connection: socket.socket) -> int:
+    """Be the command that a ``fake_start.py`` was started as; gives, and tells, its exit code."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    told, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
+    environment, arguments = (part.split("\0") for part in told.decode().split("\0\0"))
+    os.environ.clear()
+    os.environ.update(pair.split("=", 1) for pair in environment)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.register_at_fork(after_in_child=connection.close)
+    os.register_at_fork(after_in_child=note_process)
+    note_process()
+    code = 0
+    try:
+        serve(arguments)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else bool(end.code)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    connection.send(bytes((code,)))
+    return code
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "nursery":
+        nursery(sys.argv[2])
+    note_process()
+    os.register_at_fork(after_in_child=note_process)
+    serve(sys.argv[1:])
