@@ -28,6 +28,8 @@ LOG_BYTES = 1 << 20
 LOG_FILES = 3
 SWITCH_SECONDS = 0.0005
 """How long one Python thread may hold up the others: packing must not delay a cached answer."""
+READY, ANOTHER = "ready", "another serves"
+"""What a service in the background tells of its start; all else is an error."""
 
 log = logging.getLogger("sqlembed.service")
 
@@ -136,7 +138,7 @@ def serve(place: Place, start: Serve, *, foreground: bool) -> bool:
     """
     if foreground:
         _log_to(logging.StreamHandler())
-        return _serve(place, start, lambda: None)
+        return _serve(place, start, lambda _: None)
     heard, told = os.pipe()
     if os.fork():
         os.close(told)
@@ -167,10 +169,10 @@ def stop(place: Place) -> bool:
     return True
 
 
-def _serve(place: Place, start: Serve, ready: Callable[[], None]) -> bool:
+def _serve(place: Place, start: Serve, tell: Callable[[str], None]) -> bool:
     listener = place.take()
     if listener is None:
-        ready()
+        tell(ANOTHER)
         return False
     sys.setswitchinterval(SWITCH_SECONDS)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -180,7 +182,7 @@ def _serve(place: Place, start: Serve, ready: Callable[[], None]) -> bool:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.stop())
         log.info("sqlembed %s serves at %s, process %d", __version__, place.path, os.getpid())
-        ready()
+        tell(READY)
         server.run()
     finally:
         place.leave()
@@ -199,12 +201,12 @@ def _become_daemon(place: Place, start: Serve, told: int) -> NoReturn:
         _log_to(RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES))
         _leave_files(path)
 
-        def ready() -> None:
+        def tell(words: str) -> None:
             with suppress(BrokenPipeError):  # who asked for it does not wait any more
-                os.write(told, b"ready")
+                os.write(told, words.encode())
             os.close(told)
 
-        _serve(place, start, ready)
+        _serve(place, start, tell)
         code = 0
     except BaseException as error:
         log.exception("the service failed")
@@ -230,9 +232,9 @@ def _outcome(heard: int) -> bool:
     """What the child in the background says of its start."""
     with os.fdopen(heard, "rb") as pipe:
         words = pipe.read().decode("utf-8", "replace")
-    if words != "ready":
+    if words not in (READY, ANOTHER):
         raise ServiceError(words or f"the service did not start; {settings.log_path()} says why")
-    return True
+    return words == READY
 
 
 def _log_to(handler: logging.Handler) -> None:
