@@ -209,7 +209,7 @@ int link_ready(struct link *link) {
   char *path = socket_path();
   if (!path) return link_fail(link, SQLITE_NOMEM, "out of memory");
   int code, starts = 0;
-  struct wait wait = {.left = START_MS};
+  struct wait wait = {.left = seconds_allowed() * 1000};
   for (;;) {
     code = connect_to(link, path);
     if (code == SQLITE_OK) code = greet(link);
@@ -217,7 +217,7 @@ int link_ready(struct link *link) {
       code = link_wait(link, &wait);
       if (code == SQLITE_OK) continue;
       if (code == SQLITE_INTERRUPT) link_fail(link, code, "interrupted");
-      else link_fail(link, code, "sqlembed's service at %s takes no connection", path);
+      else link_fail(link, code, "sqlembed's service at %s takes no connection; is it stopped?", path);
     }
     /* Nobody there, or one that was just leaving. */
     if ((code == SQLITE_NOTFOUND || code == ENDED) && starts++ < MOST_STARTS) {

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from time import sleep
 from typing import TypeVar
 
 from sqlembed import __version__, errors, settings
@@ -145,9 +146,9 @@ class Link:
         self._stream, self._process = Stream(connection), os.getpid()
         self._patience = settings.timeout()
         self.epoch += 1
-        connection.settimeout(self._patience)
+        connection.settimeout(SLICE_SECONDS)
         try:
-            connection.connect(str(path))
+            self._reach(connection, str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             raise
         except OSError as error:
@@ -155,7 +156,9 @@ class Link:
             raise ServiceError(
                 f"cannot connect to sqlembed's service at {path}: {error}"
             ) from error
-        connection.settimeout(SLICE_SECONDS)
+        except BaseException:
+            self.close()
+            raise
         user = peer(connection)
         if user != os.geteuid():
             self.close()
@@ -163,6 +166,15 @@ class Link:
                 f"the service at {path} is run by user {user}, and this is user {os.geteuid()};"
                 " set SQLEMBED_SOCKET to a path of your own"
             )
+
+    def _reach(self, connection: socket.socket, path: str) -> None:
+        for _ in range(int(self._patience / SLICE_SECONDS)):
+            try:
+                return connection.connect(path)
+            except BlockingIOError:  # no more can wait there; this one has not waited either
+                self._check_interrupt()
+                sleep(SLICE_SECONDS)
+        raise ServiceError(f"sqlembed's service at {path} takes no connection; is it stopped?")
 
     def _start(self) -> None:
         """Have the command start a service, and wait for its end."""

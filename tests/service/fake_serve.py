@@ -1,11 +1,13 @@
 """``sqlembed serve`` on a fake model, with faults to be had for the asking.
 
 A text asks for a fault with its first word: ``sleep:SECONDS``, ``wait:NAME`` (until the file NAME is
-in FAKE_DIRECTORY; NAME.begun says that it waits), ``die`` (kill -9), ``die-once:NAME`` (if that file
+in FAKE_DIRECTORY, or nobody waits for the answer; NAME.begun says that it waits, NAME.gone that it was
+left), ``die`` (kill -9), ``die-once:NAME`` (if that file
 is there; it is taken away), ``memory`` (MemoryError), ``hoard`` (memory until none is left), ``fault``.
 FAKE_START asks for one of the start: ``fail``, ``never`` (it does not listen until the file ``go``
 is there), ``kill``, ``vanish`` (it says that it started, and did not), ``fail-once:NAME``,
-``kill-once:NAME``.
+``kill-once:NAME``. FAKE_DIGEST and FAKE_PROTOCOL make it another version, FAKE_MEMORY leaves it so many
+bytes more, FAKE_IDLE has it end after so many seconds, FAKE_ARGUMENTS are more of the command's.
 
 Python and numpy take half a second to load, and tests start services by the hundred: with the
 argument ``nursery`` and a socket's path this loads them once, and forks for each ``fake_start.py``.
@@ -17,9 +19,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 # The real one loads llama.cpp.
 stand_in = ModuleType("sqlembed.engine.model")
@@ -32,8 +35,9 @@ from harness import FakeModel  # noqa: E402
 
 import sqlembed.cli.serve  # noqa: E402, F401  # now, for the nursery
 from sqlembed.cli import main as command  # noqa: E402
-from sqlembed.engine import library  # noqa: E402
-from sqlembed.service import conversation  # noqa: E402
+from sqlembed.engine import clients, library  # noqa: E402
+from sqlembed.engine.interface import Engine  # noqa: E402
+from sqlembed.service import conversation, server  # noqa: E402
 
 PATIENCE_SECONDS = 60
 
@@ -43,9 +47,9 @@ def directory() -> Path:
     return Path(os.environ["FAKE_DIRECTORY"])
 
 
-def wait_for(name: str) -> None:
+def wait_for(name: str, stop: Callable[[], bool] = clients.never) -> None:
     limit = time.monotonic() + PATIENCE_SECONDS
-    while not (directory() / name).exists() and time.monotonic() < limit:
+    while not (directory() / name).exists() and time.monotonic() < limit and not stop():
         time.sleep(0.005)
 
 
@@ -82,7 +86,9 @@ class FaultyModel(FakeModel):
             time.sleep(float(name))
         elif which == "wait":
             (directory() / f"{name}.begun").touch()
-            wait_for(name)
+            wait_for(name, clients.gone.get())
+            if clients.gone.get()():
+                (directory() / f"{name}.gone").touch()
         elif which == "die" or (which == "die-once" and take_away(name)):
             kill()
         elif which == "memory":
@@ -93,6 +99,18 @@ class FaultyModel(FakeModel):
                 hoard.append(bytearray(1 << 20))
         elif which == "fault":
             raise RuntimeError("the fake model was told to fail")
+
+
+def end_after(seconds: float) -> None:
+    """Have servers end when they have idled for less than the command's whole seconds."""
+    begin = server.Server.__init__
+
+    def begun(
+        self: server.Server, listener: socket.socket, engine: Engine, _: object, *rest: Any
+    ) -> None:
+        begin(self, listener, engine, seconds, *rest)
+
+    server.Server.__init__ = begun  # type: ignore[method-assign]
 
 
 def serve(arguments: Sequence[str]) -> None:
@@ -111,6 +129,9 @@ def serve(arguments: Sequence[str]) -> None:
         conversation.digest = lambda: os.environ["FAKE_DIGEST"]
     if "FAKE_PROTOCOL" in os.environ:
         conversation.PROTOCOL = int(os.environ["FAKE_PROTOCOL"])
+    if "FAKE_IDLE" in os.environ:
+        server.TICK_SECONDS = 0.01
+        end_after(float(os.environ["FAKE_IDLE"]))
     if "FAKE_MEMORY" in os.environ:  # more than is in use now
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + int(os.environ["FAKE_MEMORY"]),) * 2)

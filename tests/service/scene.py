@@ -222,6 +222,11 @@ class Scene:
         os.kill(process, signal.SIGKILL)
         until(lambda: not alive(process), "its end")
 
+    def suspend(self) -> None:
+        """Stop the service as a debugger does, and see it stopped; SIGCONT has it go on."""
+        os.kill(self.process(), signal.SIGSTOP)
+        until(lambda: state(self.process()) == "T", "its rest")
+
     def begun(self, name: str) -> None:
         """Wait until the model waits for the file *name*."""
         until((self.directory / f"{name}.begun").exists, f"the model at {name}")
@@ -266,9 +271,14 @@ def environment_of(process: int) -> list[bytes]:
         return []
 
 
+def state(process: int) -> str:
+    """A process's state as the system's letter for it; Z where there is none."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "Z"
+
+
 def alive(process: int) -> bool:
     """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
+    return state(process) != "Z"
