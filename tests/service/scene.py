@@ -184,7 +184,7 @@ class Scene:
             "FAKE_DIRECTORY": str(self.directory),
             "FAKE_NURSERY": str(nursery.socket if nursery else self.directory),
         }
-        self._hosts: list[Host] = []
+        self.hosts: list[Host] = []
         with patch.dict(os.environ, self.environment):
             for name, kind, dimension, query in FAKES:
                 if kind == "embedder":
@@ -193,7 +193,7 @@ class Scene:
     def host(self, door: str = "extension", **environment: str) -> Host:
         """Start a program that uses SQLite."""
         made = Host(door, self.environment | environment)
-        self._hosts.append(made)
+        self.hosts.append(made)
         return made
 
     def serve(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -231,6 +231,11 @@ class Scene:
         """Wait until the model waits for the file *name*."""
         until((self.directory / f"{name}.begun").exists, f"the model at {name}")
 
+    def connections(self) -> list[str]:
+        """The connected sockets of the service, as the system lists them."""
+        lines = Path("/proc/net/unix").read_text().splitlines()
+        return [line for line in lines if line.endswith(f" {self.socket}") and " 0001 03 " in line]
+
     def touch(self, name: str) -> None:
         """Make the file *name*: what waits for it goes on."""
         (self.directory / name).touch()
@@ -248,7 +253,7 @@ class Scene:
 
     def end(self) -> None:
         """End every process, and remove the directory."""
-        for host in self._hosts:
+        for host in self.hosts:
             host.end()
         # Again: one may have been starting another just now.
         for _ in range(100):
