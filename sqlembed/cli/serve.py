@@ -19,8 +19,15 @@ from sqlembed.service.server import Server
     type=click.IntRange(min=0),
     help="End when nobody has asked for so long; 0 for never.",
 )
+@click.option(
+    "--metrics",
+    metavar="PORT",
+    envvar="SQLEMBED_METRICS",
+    type=click.IntRange(1, 65535),
+    help="Show figures to Prometheus at 127.0.0.1:PORT/metrics (SQLEMBED_METRICS).",
+)
 @click.option("--stop", is_flag=True, help="End the service that runs, after what it is doing.")
-def verb(foreground: bool, idle: int, stop: bool) -> None:
+def verb(foreground: bool, idle: int, metrics: int | None, stop: bool) -> None:
     """The loadable extension starts it by itself; a second start changes nothing.
 
     SQLEMBED_SOCKET moves its socket, SQLEMBED_LOG its log.
@@ -32,9 +39,18 @@ def verb(foreground: bool, idle: int, stop: bool) -> None:
 
     def start(listener: socket.socket) -> Server:
         # Imported here: the socket listens before llama.cpp is loaded.
+        from sqlembed.engine import metrics as figures
         from sqlembed.engine.local import LocalEngine
 
-        return Server(listener, LocalEngine(), idle or None)
+        engine, keep_alive = LocalEngine(), settings.keep_alive()
+        if metrics is not None:
+            figures.listen(metrics)
+
+        def tick() -> None:
+            for name in engine.expire(keep_alive):
+                daemon.log.info("%s unloaded: not used for %d seconds", name, keep_alive)
+
+        return Server(listener, engine, idle or None, tick)
 
     if not daemon.serve(place, start, foreground=foreground):
         click.echo(f"a service runs already at {place.path}")

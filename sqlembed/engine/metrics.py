@@ -11,10 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from sqlembed.engine.interface import Metric
+from sqlembed.errors import ServiceError
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -49,6 +51,21 @@ def watch(source: Source) -> None:
 def registry() -> "CollectorRegistry":
     """The registry with everything, for ``prometheus_client.generate_latest``."""
     return _figures().registry
+
+
+def listen(port: int) -> None:
+    """Serve the figures to Prometheus at ``http://127.0.0.1:PORT/metrics``, on a thread.
+
+    :raises ServiceError: the port cannot be had
+    """
+    from prometheus_client import start_http_server
+
+    try:
+        start_http_server(port, "127.0.0.1", registry())
+    except OSError as error:
+        raise ServiceError(
+            f"figures cannot be served at 127.0.0.1:{port}: {error}; give another port"
+        ) from error
 
 
 def samples() -> list[Metric]:
@@ -98,8 +115,16 @@ class ModelFigures:
         self.load = figures.load.labels(name)
 
 
-@cache
+_making = Lock()
+
+
 def _figures() -> "_Figures":
+    with _making:  # by one thread, where several are the first
+        return _made()
+
+
+@cache
+def _made() -> "_Figures":
     return _Figures()
 
 

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TypeVar
 
 from sqlembed import __version__, settings
+from sqlembed.engine import clients, metrics
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, ServiceError, SqlembedError
 from sqlembed.functions import ALL
@@ -82,6 +83,7 @@ class Conversation:
 
     def run(self) -> None:
         """Greet, and answer calls until the client leaves."""
+        clients.gone.set(self._gone)
         try:
             self._greet()
             while not self._closing():
@@ -114,8 +116,7 @@ class Conversation:
         finally:
             self._sending.release()
 
-    def gone(self) -> bool:
-        """Whether the client left, so that nobody waits for an answer."""
+    def _gone(self) -> bool:
         return gone(self._stream.socket)
 
     def _greet(self) -> None:
@@ -181,18 +182,21 @@ class Conversation:
             self._depth -= 1
 
     def _answered(self, kind: int, reader: Reader) -> bytes:
-        if kind == Type.CALL:
-            return self._call(reader)
-        if kind in (Type.STEP, Type.FINAL):
-            return self._gather(kind == Type.FINAL, reader)
+        if kind in (Type.CALL, Type.STEP, Type.FINAL):
+            name = reader.text()
+            if name not in FUNCTIONS:
+                raise InputError(f"no function is called {name!r}")
+            with metrics.request(name):
+                if kind == Type.CALL:
+                    return self._call(name, reader)
+                return self._gather(name, kind == Type.FINAL, reader)
         raise FrameError(f"a request is CALL, STEP or FINAL; got {kind}")
 
-    def _call(self, reader: Reader) -> bytes:
-        name = reader.text()
+    def _call(self, name: str, reader: Reader) -> bytes:
         arguments = [reader.value() for _ in range(reader.u16())]
         pushed = [_pushed(reader) for _ in range(reader.u16())]
         reader.end()
-        match FUNCTIONS.get(name):
+        match FUNCTIONS[name]:
             case Scalar() as function:
                 _check_count(name, function.least, function.most, arguments)
                 result: SqlValue = function.call(self._engine, *arguments)
@@ -207,21 +211,23 @@ class Conversation:
                 restriction = Restriction.of(function, pushed)
                 plan = function.plan(self._engine, restriction, *arguments)
                 return self._rows(len(function.columns), drive(plan, self._perform))
-        raise InputError(f"no function is called {name!r}")
+        raise InputError(
+            f"{name}() gathers values: STEP ({Type.STEP:d}) and FINAL ({Type.FINAL:d})"
+        )
 
     def _rows(self, columns: int, found: Iterable[Row]) -> bytes:
         for part in frames.parts(found):
             self._send(frames.frame(Type.ROWS, frames.rows(columns, part)), last=False)
         return frames.frame(Type.END)
 
-    def _gather(self, ends: bool, reader: Reader) -> bytes:
+    def _gather(self, name: str, ends: bool, reader: Reader) -> bytes:
         """Take values into a group of an aggregate, and give its result if it ends."""
-        name, number, fresh = reader.text(), reader.u32(), reader.u8()
+        number, fresh = reader.u32(), reader.u8()
         values = [reader.value() for _ in range(reader.u32())]
         reader.end()
-        function = FUNCTIONS.get(name)
+        function = FUNCTIONS[name]
         if not isinstance(function, Aggregate):
-            raise InputError(f"no aggregate is called {name!r}")
+            raise InputError(f"{name}() is called with CALL ({Type.CALL:d})")
         if fresh and len(self._groups) >= MOST_GROUPS:
             raise InputError(f"{name}() has {MOST_GROUPS:,} groups open, and no more are allowed")
         group = function.start(self._engine) if fresh else self._groups.pop(number, None)

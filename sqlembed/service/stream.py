@@ -1,5 +1,6 @@
 """Whole frames over a socket, to and fro."""
 
+import select
 import socket
 
 from sqlembed.service.frames import HEADER, payload_bytes
@@ -59,9 +60,10 @@ class Stream:
 
 def gone(connection: socket.socket) -> bool:
     """Whether the other side has closed the connection; waits for nothing."""
+    readable = select.poll()
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except (BlockingIOError, InterruptedError):
-        return False
-    except OSError:
+        # Not MSG_DONTWAIT alone: a socket with a timeout waits that long before it tries.
+        readable.register(connection, select.POLLIN)
+        return bool(readable.poll(0)) and connection.recv(1, socket.MSG_PEEK) == b""
+    except (OSError, ValueError):  # ours is closed
         return True
