@@ -24,6 +24,10 @@ from sqlembed.service.client import forwarded
 from sqlembed.service.link import Link
 
 BUSY_MILLISECONDS = 5000
+STEPS = """
+WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 300) SELECT count(n) FROM c"""
+"""Fails after an interrupt; of so many steps that a host's progress handler (a time limit) is
+asked too."""
 
 if TYPE_CHECKING:
     from sqlembed.engine.local import LocalEngine
@@ -101,8 +105,8 @@ def _link(connection: apsw.Connection) -> Link:
 
     def check_interrupt() -> None:
         database = owner()
-        if database is not None and database.is_interrupted:
-            raise apsw.InterruptError("interrupted")
+        if database is not None:
+            database.execute(STEPS)
 
     return Link(check_interrupt)
 

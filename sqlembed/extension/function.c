@@ -133,7 +133,6 @@ static int group_send(struct entry *entry, struct group *group, enum frame_type 
     return link_fail(&door->link, GONE,
                      "sqlembed's service was started anew while %s() gathered values; run the statement"
                      " again", entry->function->name);
-  if (!fresh) door->link.answered = 0; /* another connection knows no such group: no second try */
   size_t begin = request_begin(&door->request, type, entry->function);
   put_u32(&door->request, group->number);
   put_u8(&door->request, (unsigned)fresh);
@@ -143,7 +142,9 @@ static int group_send(struct entry *entry, struct group *group, enum frame_type 
   frame_end(&door->request, begin);
   group->count = 0;
   group->values.size = 0;
+  door->link.depth += !fresh; /* another connection knows no such group: no second try */
   code = call(&door->link, &door->request, answer);
+  door->link.depth -= !fresh;
   group->epoch = door->link.epoch;
   return code;
 }

@@ -7,6 +7,8 @@
 
 SQLITE_EXTENSION_INIT3
 
+enum { MOST_TRIES = 3 };
+
 /* The changes between BEGIN and COMMIT of one plan. Its ends are prepared before they are needed:
    after an interrupt SQLite prepares nothing until the host's statement has ended. */
 struct transaction {
@@ -307,15 +309,16 @@ static int handle(struct link *link, struct frame *frame, struct transaction *tr
 int call(struct link *link, struct buffer *request, struct answer *answer) {
   struct transaction transaction = {.db = link->db};
   struct frame frame;
-  int code, again, more = 1;
+  int code, again, tries = 0, more = 1;
   do {
-    again = 0;
     code = link_ready(link);
     if (code) return code;
-    /* A service that has idled may leave just now: a call that got no answer is made once more. */
-    again = link->answered && !link->depth;
-    code = link_send(link, request);
-    if (!code) code = link_receive(link, &frame);
+    again = ++tries < MOST_TRIES && !link->depth;
+    code = link_send(link, request); /* where the service ends meanwhile, it has not had the call */
+    if (code) continue;
+    /* One that has idled may leave just now: a call that got no answer is made once more. */
+    again = again && link->answered;
+    code = link_receive(link, &frame);
   } while (code == ENDED && again);
   while (!code) {
     link->answered = 1;

@@ -28,6 +28,7 @@ SLICE_SECONDS = 0.05
 START_SECONDS = 30
 START_COMMAND = (sys.executable, "-m", "sqlembed", "serve")
 MOST_STARTS = 2
+MOST_TRIES = 3
 
 
 class EndedError(ServiceError):
@@ -55,20 +56,22 @@ class Link:
         :param epoch: the only connection that knows what the request is about, if it is only one
         :raises ServiceError: the service cannot be had, or does not answer
         """
-        self.ready()
-        if epoch is not None and epoch != self.epoch:
-            raise ServiceError(
-                "sqlembed's service was started anew while an aggregate gathered values; run the"
-                " statement again"
-            )
-        again = self._answered and not self.depth and epoch is None
-        try:
-            answer = self._asked(request)
-        except EndedError:
-            if not again:  # else a service that had idled left just then
-                raise
+        for tries in count(1):
             self.ready()
-            answer = self._asked(request)
+            if epoch is not None and epoch != self.epoch:
+                raise ServiceError(
+                    "sqlembed's service was started anew while an aggregate gathered values; run"
+                    " the statement again"
+                )
+            again = tries < MOST_TRIES and not self.depth and epoch is None
+            try:
+                self.send(request)  # where it ends meanwhile, it has not had the request
+                again = again and self._answered  # else a service that had idled left just then
+                answer = self.receive()
+                break
+            except EndedError:
+                if not again:
+                    raise
         self._answered = True
         return answer
 
@@ -129,10 +132,6 @@ class Link:
             self._stream.socket.close()
         self._stream = None
         self._answered = False
-
-    def _asked(self, request: bytes) -> tuple[int, Reader]:
-        self.send(request)
-        return self.receive()
 
     def _connected(self) -> Stream:
         if self._stream is None:
@@ -207,7 +206,8 @@ class Link:
         wanted = [(name, os.environ.get(name, "")) for name in settings.SHARED]
         pairs = b"".join(frames.text(name) + frames.text(value) for name, value in wanted)
         head = frames.u16(PROTOCOL) + frames.text(__version__) + frames.text(digest())
-        kind, reader = self._asked(frames.frame(Type.HELLO, head, frames.u16(len(wanted)), pairs))
+        self.send(frames.frame(Type.HELLO, head, frames.u16(len(wanted)), pairs))
+        kind, reader = self.receive()
         if kind == Type.WELCOME:
             return
         self.close()

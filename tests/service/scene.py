@@ -223,9 +223,13 @@ class Scene:
         until(lambda: not alive(process), "its end")
 
     def suspend(self) -> None:
-        """Stop the service as a debugger does, and see it stopped; SIGCONT has it go on."""
+        """Stop the service as a debugger does, and see it stopped."""
         os.kill(self.process(), signal.SIGSTOP)
         until(lambda: state(self.process()) == "T", "its rest")
+
+    def resume(self) -> None:
+        """Have the service go on."""
+        os.kill(self.process(), signal.SIGCONT)
 
     def begun(self, name: str) -> None:
         """Wait until the model waits for the file *name*."""

@@ -1,7 +1,5 @@
 """The service is slow, stopped, out of memory, of another version, or has other settings."""
 
-import os
-import signal
 import socket
 from collections.abc import Iterator
 
@@ -46,7 +44,7 @@ def test_a_service_that_is_stopped(scene: Scene, client: str, connected: bool) -
     took, message = timed_embed(host, "x")
     assert STOPPED in message and "sqlembed serve --stop" in message
     assert took < MOST_SECONDS
-    os.kill(process, signal.SIGCONT)
+    scene.resume()
     assert host.embed("x") == vector("x")
     assert scene.process() == process
 
@@ -64,14 +62,14 @@ def test_a_service_that_is_stopped_can_be_ended(scene: Scene, client: str) -> No
 
 @pytest.mark.parametrize("client", DOORS)
 def test_a_service_that_is_stopped_while_it_computes(scene: Scene, client: str) -> None:
-    process = scene.start()
+    scene.start()
     host = scene.host(client, **SHORT)
     host.tell_sql("SELECT embed('wait:go words')")
     scene.begun("go")
     scene.suspend()
     assert STOPPED in host.failed()
     scene.touch("go")
-    os.kill(process, signal.SIGCONT)
+    scene.resume()
     assert host.embed("other") == vector("other"), "not the answer that came too late"
 
 
@@ -100,7 +98,7 @@ def test_a_stopped_service_that_takes_no_more_connections(
     took, message = timed_embed(host, "x")
     assert "takes no connection" in message and took < MOST_SECONDS
     host.tell_sql("SELECT embed('y')")
-    os.kill(scene.process(), signal.SIGCONT)
+    scene.resume()
     assert host.answer() == [vector("y")]
 
 
