@@ -8,6 +8,7 @@ as it runs a plan of this process. The loadable extension does the same in C
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
+from time import monotonic
 from typing import NoReturn
 
 from sqlembed.engine.interface import Engine
@@ -39,6 +40,9 @@ from sqlembed.service.link import Link, told
 
 PENDING_BYTES = 64 << 10
 """Values of an aggregate that are gathered before they are sent."""
+OPTIONAL_PAUSE_SECONDS = 5.0
+"""Without a service, optional calls are left off for this: a thousand inserts must not all wait."""
+CHANGES = Statement("SELECT total_changes()")
 
 Answer = tuple[SqlValue, list[Row]]
 """The value of a scalar function, and the rows of a table."""
@@ -167,13 +171,19 @@ def _serve(link: Link, asked: Request) -> Plan[StatementError | None]:
 
 
 def _optional(link: Link, function: Procedure, request: bytes) -> Plan[SqlValue]:
-    """An optional procedure's result; 0 where no service can be had."""
-    if function.optional:
-        try:
-            link.ready()
-        except ServiceError:
-            return 0
-    return (yield from call(link, request))[0]
+    """A procedure's result; of an optional one 0 where no service can be had, nothing changed."""
+    if not function.optional:
+        return (yield from call(link, request))[0]
+    if monotonic() < link.down_until:
+        return 0
+    before = yield CHANGES
+    try:
+        return (yield from call(link, request))[0]
+    except ServiceError:
+        if (yield CHANGES) != before:
+            raise
+        link.down_until = monotonic() + OPTIONAL_PAUSE_SECONDS
+        return 0
 
 
 def _raise(reader: Reader, failure: StatementError | None) -> NoReturn:

@@ -49,6 +49,8 @@ class Link:
         """Plans whose statements are running now."""
         self.epoch = 0
         """Counts connections: neither a call nor an aggregate may span two."""
+        self.down_until = 0.0
+        """Until when what can be left off is not asked for, by time.monotonic()."""
 
     def ask(self, request: bytes, epoch: int | None = None) -> tuple[int, Reader]:
         """Send a request, and take the first frame of the answer.
