@@ -10,11 +10,12 @@ import apsw
 import click
 import psutil
 
-from sqlembed import __version__, settings
+from sqlembed import __version__, extension, settings
 from sqlembed.doors.apsw_door import shared_engine
 from sqlembed.engine.llama import kernels
 from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import SqlembedError
+from sqlembed.service.daemon import Place, answers
 from sqlembed.weights import receipt
 
 PACKAGES = ("sqlite-vec", "llama-cpp-python", "tokenizers", "numpy")
@@ -35,6 +36,7 @@ def verb(as_json: bool) -> None:
         **model(engine, problems),
         **cache(engine, problems),
         **data(problems),
+        **hosts(problems),
     }
     engine.close()
     if as_json:
@@ -115,6 +117,19 @@ def data(problems: list[str]) -> dict[str, str]:
             " set SQLEMBED_DATA to a directory that can"
         )
     return {"data": str(directory)}
+
+
+def hosts(problems: list[str]) -> dict[str, str]:
+    """What programs other than Python's APSW use: the extension, and the service."""
+    library, place = extension.path(), Place(settings.socket_path())
+    service = f"none runs at {place.path}"
+    if place.held():
+        service = f"process {place.holder()} at {place.path}"
+        if not answers(place.path):
+            problems.append(
+                f"the service, {service}, does not answer; end it: sqlembed serve --stop"
+            )
+    return {"extension": str(library or "not built"), "service": service}
 
 
 def show(facts: dict[str, str], problems: list[str]) -> None:

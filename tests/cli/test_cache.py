@@ -1,6 +1,8 @@
 """``sqlembed cache`` and ``sqlembed doctor``."""
 
 import json
+import os
+import tempfile
 
 import pytest
 
@@ -8,6 +10,7 @@ from sqlembed import __version__, settings
 from sqlembed.engine import library
 from sqlembed.engine.model import Model
 from sqlembed.errors import ProbeError
+from sqlembed.service.daemon import Place
 from sqlembed.weights import receipt
 
 REAL_DATA = settings.data_directory()
@@ -53,6 +56,18 @@ def test_doctor_finds_nothing_wrong(run):
     result = run("doctor")
     assert result.exit_code == 0
     assert result.stdout.endswith("nothing is wrong\n")
+
+
+def test_doctor_sees_the_service(run, monkeypatch):
+    with tempfile.TemporaryDirectory(prefix="sqe", dir="/tmp") as short:
+        monkeypatch.setenv("SQLEMBED_SOCKET", f"{short}/s")
+        assert f"none runs at {short}/s" in run("doctor").stdout
+        place = Place(settings.socket_path())
+        listener = place.take()
+        assert f"process {os.getpid()} at {short}/s" in run("doctor").stdout
+        listener.close()
+        assert "does not answer; end it: sqlembed serve --stop" in run("doctor").stdout
+        place.leave()
 
 
 def test_doctor_misses_the_model(run):

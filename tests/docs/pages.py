@@ -3,7 +3,8 @@
 ===========  ===============================================================================
 ```sql       statements, each ending with a line; all of a page meet one database, ``app.db``
 ```python    one program a page; ``app.db`` is the same file
-```console   commands after ``$ ``; run where all are ``sqlembed`` with a verb of ``VERBS``
+```console   commands after ``$ ``; run where all are ``sqlembed`` with a verb of ``VERBS``,
+             or one ``sqlite3``, with the lines after its prompts
 ```toml      a manifest of the user's own, put into the data directory
 ```text      right after one of these: what it prints, or the error it gives
 ===========  ===============================================================================
@@ -19,7 +20,11 @@ import io
 import os
 import re
 import shlex
+import shutil
 import sqlite3
+import subprocess
+import sys
+import tempfile
 import textwrap
 import tomllib
 from collections.abc import Iterator
@@ -36,6 +41,7 @@ from sqlembed.cli import main
 from sqlembed.doors import apsw_door
 from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import SqlembedError
+from sqlembed.service import daemon
 from sqlembed.weights import manifest
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +52,9 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUTPUT = re.compile(r"\s*^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SKIP = "<!-- not run -->"
 VERBS = {"cache", "flush", "index", "models", "pull", "search", "status"}
+PROMPTS = ("sqlite> ", "   ...> ")
+"""Of the sqlite3 shell: a statement, and more of it."""
+PRINTED = "-- printed --"
 DECIMAL = re.compile(r"-?\d+\.\d+")
 TOLERANCE = 0.0101
 WIDTH = 96
@@ -54,7 +63,10 @@ WIDTH = 96
 
 @contextlib.contextmanager
 def surroundings(directory: Path) -> Iterator[None]:
-    """Run in *directory*, with the installed weights, and a cache and an engine of its own."""
+    """Run in *directory*, with the installed weights, and a cache and an engine of its own.
+
+    What a shell starts is ended.
+    """
     models = directory / "data" / "models"
     models.mkdir(parents=True)
     for name in manifest.available():
@@ -64,8 +76,12 @@ def surroundings(directory: Path) -> Iterator[None]:
         "SQLEMBED_DATA": str(directory / "data"),
         "SQLEMBED_CACHE": str(directory / "cache.db"),
         "SQLEMBED_MODEL": settings.DEFAULT_MODEL,
+        "SQLEMBED_LOG": str(directory / "log"),
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
     }
     with (
+        tempfile.TemporaryDirectory(prefix="sqe", dir="/tmp") as short,
+        mock.patch.dict(os.environ, {"SQLEMBED_SOCKET": f"{short}/s"}),
         contextlib.chdir(directory),
         mock.patch.dict(os.environ, changed),
         mock.patch.object(apsw_door, "_engine", LocalEngine()),
@@ -74,6 +90,7 @@ def surroundings(directory: Path) -> Iterator[None]:
             yield
         finally:
             apsw_door.shared_engine().close()
+            daemon.stop(daemon.Place(settings.socket_path()))
 
 
 class Session:
@@ -120,6 +137,25 @@ class Session:
                 raise RuntimeError(f"{command}: {result.output}{result.exception}")
             outputs.append(result.output)
         return outputs
+
+    def shell(self, command: str, lines: list[str]) -> str:
+        """*lines*, with what the stock shell prints after each statement."""
+        asked = [line for line in lines if line.startswith(PROMPTS)]
+        script = []
+        for line, following in zip(asked, [*asked[1:], PROMPTS[0]], strict=True):
+            script.append(line[len(PROMPTS[0]) :])
+            if following.startswith(PROMPTS[0]):
+                script.append(f".print {PRINTED}")
+        done = subprocess.run(
+            command, shell=True, input="\n".join(script), capture_output=True, text=True, check=True
+        )
+        printed = iter(done.stdout.split(f"{PRINTED}\n"))
+        shown = []
+        for line, following in zip(asked, [*asked[1:], PROMPTS[0]], strict=True):
+            shown.append(f"{line}\n")
+            if following.startswith(PROMPTS[0]):
+                shown.append(next(printed))
+        return "".join(shown)
 
     def _rows(self, statement: str) -> tuple[list[str], list[tuple[Any, ...]], bool]:
         cursor = self._db.cursor()
@@ -176,6 +212,9 @@ def _regenerated(page: str, session: Session) -> str:
 def _console(session: Session, body: str) -> str:
     parts = re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]
     commands = [part.partition("\n")[0] for part in parts]
+    if commands[0].startswith("sqlite3 "):
+        command, *lines = body.removeprefix("$ ").splitlines()
+        return f"$ {command}\n{session.shell(command, lines)}" if shutil.which("sqlite3") else body
     verbs = [command.split()[:2] for command in commands]
     if not all(words[0] == "sqlembed" and words[-1] in VERBS for words in verbs):
         return body
