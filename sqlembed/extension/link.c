@@ -311,13 +311,13 @@ int link_receive(struct link *link, struct frame *frame) {
     return link_broken(link, SQLITE_NOMEM, "out of memory");
   do {
     unsigned char header[HEADER_BYTES];
+    frame_free(frame); /* a WORKING, after which the wait may fail */
     int code = take(link, header, sizeof header);
     if (code) return code;
     int64_t size = frame_payload(header);
     if (size < 0)
       return link_broken(link, GONE, "sqlembed's service sent a frame without sense or over %d"
                          " MB", MOST_FRAME_BYTES >> 20);
-    free(frame->memory);
     frame->memory = malloc((size_t)size + 1); /* a length of 0 would give NULL in some libraries */
     if (!frame->memory) return link_broken(link, SQLITE_NOMEM, "out of memory");
     code = take(link, frame->memory, (size_t)size);

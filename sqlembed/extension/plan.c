@@ -76,12 +76,12 @@ static int bind(sqlite3_stmt *statement, int position, const struct value *value
 }
 
 static int bind_all(sqlite3_stmt *statement, struct reader *payload, unsigned count) {
-  for (unsigned i = 1; i <= count; i++) {
+  int code = SQLITE_OK;
+  for (unsigned i = 1; !code && !payload->bad && i <= count; i++) {
     struct value value = get_value(payload);
-    int code = payload->bad ? SQLITE_ERROR : bind(statement, (int)i, &value);
-    if (code) return code;
+    code = bind(statement, (int)i, &value);
   }
-  return SQLITE_OK;
+  return payload->bad ? SQLITE_ERROR : code; /* also of nothing: what makes no sense is not run */
 }
 
 /* Rows on their way to the service: one frame until it is full, then the next. */
@@ -289,7 +289,7 @@ static int handle(struct link *link, struct frame *frame, struct transaction *tr
       break;
     case ROWS:
       *more = 1;
-      code = add_rows(answer, frame);
+      code = table ? add_rows(answer, frame) : SQLITE_CORRUPT;
       break;
     case RUN:
     case MANY:

@@ -1,0 +1,82 @@
+-- What a host can do with the extension, once each; run under sanitizers and valgrind.
+.bail off
+SELECT length(embed('dinner'));
+SELECT length(embed('dinner', 'wide'));
+SELECT embed(NULL) IS NULL;
+SELECT embed(12);
+SELECT embed(x'00ff');
+SELECT embed('a' || char(0) || 'b') = embed('a');
+SELECT embed('unembeddable');
+SELECT embed('x', 'no such model');
+SELECT embed(CAST(x'ff41' AS TEXT));
+SELECT count(DISTINCT embed('text ' || (value % 7))) FROM generate_series(1, 200);
+SELECT length(vec_mean(embed('text ' || value))) FROM generate_series(1, 600);
+SELECT value % 3, length(vec_mean(embed('text ' || value))) FROM generate_series(1, 90) GROUP BY 1;
+SELECT vec_mean(embed(NULL)) IS NULL;
+SELECT vec_mean(1);
+SELECT vec_mean(NULL) FROM (SELECT 1 WHERE 0);
+SELECT ordinal, length(embedding), error FROM embed_each('["dinner","prize","unembeddable"]');
+SELECT * FROM embed_each('no JSON');
+SELECT * FROM embed_each;
+SELECT count(*) FROM sqlembed_models;
+SELECT count(*) FROM sqlembed_status;
+CREATE TABLE sms(id INTEGER PRIMARY KEY, body TEXT, sender TEXT);
+INSERT INTO sms(body) VALUES ('dinner at eight'), ('win a prize'), ('see you at dinner'), ('late');
+SELECT sqlembed_index('sms', 'body');
+SELECT sqlembed_index('sms', 'body');
+SELECT sqlembed_index('sms', 'no such column');
+INSERT INTO sms(body) SELECT 'message ' || value FROM generate_series(1, 300);
+SELECT sqlembed_flush();
+UPDATE sms SET body = 'another dinner' WHERE id = 4;
+DELETE FROM sms WHERE id = 2;
+SELECT id FROM knn('sms', 'dinner', 3) ORDER BY distance;
+SELECT id, index_name, query, k FROM knn('sms', 'dinner', 2);
+SELECT id FROM knn('sms', 'dinner') WHERE id IN (3, 1, NULL, 'x', 1.0);
+SELECT id FROM knn('sms', 'dinner') WHERE id IN (SELECT id FROM sms WHERE 0);
+SELECT id FROM knn('sms', 'dinner') WHERE id COLLATE NOCASE IN (1, 3);
+SELECT id FROM knn('sms', 'dinner') WHERE id = 1 AND id = 3;
+SELECT count(*) FROM knn('sms', 'dinner', 300) WHERE distance BETWEEN 0.1 AND 0.9 AND distance > 0.2;
+SELECT id FROM knn('sms', 'dinner') LIMIT 2 OFFSET 1;
+SELECT id FROM knn WHERE index_name IN ('sms', 'sms') AND query = 'dinner' LIMIT 2;
+SELECT id FROM knn('sms', 'dinner') WHERE query = 'prize';
+SELECT id FROM knn('sms', 'dinner', 0);
+SELECT id FROM knn('no such index', 'dinner');
+SELECT id FROM knn('sms');
+SELECT id FROM knn('sms', NULL);
+SELECT s.body FROM knn('sms', 'dinner', 3) k JOIN sms s ON s.id = k.id;
+SELECT (SELECT id FROM knn('sms', body, 1)) = id FROM sms WHERE id IN (1, 3);
+SELECT count(*) FROM sms s JOIN knn('sms', 'dinner', 3) k ON k.id = s.id;
+SELECT count(*) FROM knn('sms', 'dinner', 3) a, knn('sms', 'prize', 3) b WHERE a.id <> b.id;
+SELECT a.id FROM knn('sms', 'dinner', 1) a, knn('sms', (SELECT body FROM sms WHERE id = a.id), 1) b;
+-- plans inside plans: an index on what itself calls us
+CREATE VIEW nested AS SELECT id, (SELECT group_concat(length(embed(body))) FROM sms WHERE id < 3) b FROM sms;
+SELECT count(*) FROM nested;
+CREATE TABLE generated(id INTEGER PRIMARY KEY, body TEXT, size AS (length(embed(body))));
+INSERT INTO generated(body) VALUES ('one'), ('two');
+SELECT sqlembed_index('generated', 'body || size');
+SELECT id FROM knn('generated', 'one 256', 1);
+-- immediate mode, in a transaction that is taken back and one that stays
+CREATE TABLE now(id INTEGER PRIMARY KEY, body TEXT);
+SELECT sqlembed_index('now', 'body', json_object('mode', 'immediate'));
+BEGIN;
+INSERT INTO now(body) VALUES ('dinner');
+SELECT sqlembed_flush('now');
+ROLLBACK;
+BEGIN;
+INSERT INTO now(body) VALUES ('dinner'), ('unembeddable');
+COMMIT;
+SELECT name, waiting FROM sqlembed_status;
+SELECT id FROM knn('now', 'dinner');
+SAVEPOINT outer_one;
+SELECT sqlembed_drop('now');
+ROLLBACK TO outer_one;
+RELEASE outer_one;
+-- values that do not fit
+SELECT embed(CAST(zeroblob(70000000) AS TEXT));
+SELECT embed(zeroblob(70000000));
+SELECT length(embed(replace(printf('%5000s', ''), ' ', 'word ')));
+-- loaded again, both ways
+.load LIBRARY
+SELECT load_extension('LIBRARY');
+SELECT length(embed('dinner'));
+SELECT 'the end';
