@@ -72,7 +72,7 @@ class Conversation:
         self._groups: dict[int, Accumulator] = {}
         self._depth = 0
         self._sending = Lock()
-        self._asked_at: float | None = None
+        self._waits = False
         self.heard_at = monotonic()
         """When it last asked for something."""
 
@@ -86,7 +86,7 @@ class Conversation:
         clients.gone.set(self._gone)
         try:
             self._greet()
-            while not self._closing():
+            while self.busy or not self._closing():
                 self._answer(*self._receive())
         except (EOFError, OSError):
             pass  # it left, in the middle of a call perhaps
@@ -103,12 +103,12 @@ class Conversation:
         with suppress(OSError):  # it is closed already
             self._stream.socket.shutdown(socket.SHUT_RDWR)
 
-    def show_life(self, patience: float) -> None:
-        """Tell a client that has waited for *patience* seconds that work goes on."""
+    def show_life(self) -> None:
+        """Tell a client that waits that work goes on."""
         if not self._sending.acquire(blocking=False):
             return  # an answer is on its way
         try:
-            if self._asked_at is not None and monotonic() - self._asked_at > patience:
+            if self._waits:
                 working = frames.frame(Type.WORKING)
                 self._stream.socket.send(working, socket.MSG_DONTWAIT)
         except OSError:
@@ -282,13 +282,13 @@ class Conversation:
 
     def _receive(self) -> tuple[int, bytes]:
         received = self._stream.receive()
-        self.heard_at = self._asked_at = monotonic()
+        self.heard_at, self._waits = monotonic(), True
         return received
 
     def _send(self, data: bytes, *, last: bool = True) -> None:
         with self._sending:
             if last:  # now it is the client's turn
-                self._asked_at = None
+                self._waits = False
             self._stream.send(data)
 
     def _refuse(self, kind: str, words: str) -> None:

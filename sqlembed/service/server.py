@@ -77,7 +77,7 @@ class Server:
         limit = monotonic() + patience
         while self._busy() and monotonic() < limit:
             for each in self._everyone():
-                each.show_life(TICK_SECONDS)
+                each.show_life()
             Event().wait(TICK_SECONDS / 20)
         with self._lock:
             left = dict(self._conversations)
@@ -128,7 +128,7 @@ class Server:
 
     def _look_around(self) -> None:
         for each in self._everyone():
-            each.show_life(TICK_SECONDS)
+            each.show_life()
         try:
             self._tick()
         except SqlembedError as error:
