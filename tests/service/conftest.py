@@ -3,29 +3,29 @@
 from collections.abc import Iterator
 
 import pytest
-from service.scene import Nursery, Scene
+from service.scene import Nurseries, Scene
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    """What makes starting a service cheap."""
-    made = Nursery()
+def nurseries() -> Iterator[Nurseries]:
+    """What makes starting a service or a host cheap."""
+    made = Nurseries()
     yield made
     made.end()
 
 
 @pytest.fixture
-def scene(nursery: Nursery) -> Iterator[Scene]:
+def scene(nurseries: Nurseries) -> Iterator[Scene]:
     """A place for a service; nothing is started there yet."""
-    made = Scene(nursery)
+    made = Scene(nurseries)
     yield made
     made.end()
 
 
 @pytest.fixture(scope="module")
-def shared(nursery: Nursery) -> Iterator[Scene]:
+def shared(nurseries: Nurseries) -> Iterator[Scene]:
     """A service that runs, for tests that leave it as it is."""
-    made = Scene(nursery)
+    made = Scene(nurseries)
     made.start()
     yield made
     made.end()

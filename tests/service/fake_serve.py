@@ -9,8 +9,8 @@ is there), ``kill``, ``vanish`` (it says that it started, and did not), ``fail-o
 ``kill-once:NAME``. FAKE_DIGEST and FAKE_PROTOCOL make it another version, FAKE_MEMORY leaves it so many
 bytes more, FAKE_IDLE has it end after so many seconds, FAKE_ARGUMENTS are more of the command's.
 
-Python and numpy take half a second to load, and tests start services by the hundred: with the
-argument ``nursery`` and a socket's path this loads them once, and forks for each ``fake_start.py``.
+Tests start services by the hundred: with the argument ``nursery`` and a socket's path this forks one
+for each ``fake_start.py``.
 """
 
 import os
@@ -31,6 +31,7 @@ sys.modules["sqlembed.engine.model"] = stand_in
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np  # noqa: E402
+import nursery  # noqa: E402
 from harness import FakeModel  # noqa: E402
 
 import sqlembed.cli.serve  # noqa: E402, F401  # now, for the nursery
@@ -138,50 +139,14 @@ def serve(arguments: Sequence[str]) -> None:
     command([*arguments, *os.environ.get("FAKE_ARGUMENTS", "").split()])
 
 
-def nursery(path: str) -> None:
-    """Fork a service for each ``fake_start.py``; end with standard input."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        listener.listen(128)
-        print("ready", flush=True)
-        while True:
-            connection, _ = listener.accept()
-            if not os.fork():
-                listener.close()
-                os._exit(born(connection))
-            connection.close()
-
-
-def born(connection: socket.socket) -> int:
-    """Be the command that a ``fake_start.py`` was started as; gives, and tells, its exit code."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    told, files, _, _ = socket.recv_fds(connection, 1 << 16, 3)
-    environment, arguments = (part.split("\0") for part in told.decode().split("\0\0"))
-    os.environ.clear()
-    os.environ.update(pair.split("=", 1) for pair in environment)
-    for number, file in enumerate(files):
-        os.dup2(file, number)
-        os.close(file)
-    os.register_at_fork(after_in_child=connection.close)
-    os.register_at_fork(after_in_child=note_process)
+def noted(arguments: Sequence[str]) -> None:
+    """The command, its processes known to the test."""
     note_process()
-    code = 0
-    try:
-        serve(arguments)
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else bool(end.code)
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    connection.send(bytes((code,)))
-    return code
+    os.register_at_fork(after_in_child=note_process)
+    serve(arguments)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "nursery":
-        nursery(sys.argv[2])
-    note_process()
-    os.register_at_fork(after_in_child=note_process)
-    serve(sys.argv[1:])
+        nursery.run(sys.argv[2], noted)
+    noted(sys.argv[1:])

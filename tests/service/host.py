@@ -1,7 +1,8 @@
 """A program that uses SQLite: runs the Python that it is told, a line each, and prints what came of it.
 
 HOST_DOOR says how it has sqlembed: ``extension`` (the standard library's sqlite3, with sqlembed.so),
-or an engine of ``sqlembed.connect()``, ``service`` or ``auto``.
+or an engine of ``sqlembed.connect()``, ``service`` or ``auto``. With the argument ``nursery`` and a
+socket's path this forks such programs, for the latter.
 """
 
 import ast
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 
-DOOR = os.environ["HOST_DOOR"]
+import nursery
 
 
 def connect(path=":memory:"):
@@ -52,7 +53,7 @@ def later(seconds, work):
 
 
 def forked(work):
-    """The result of *work* in a child process."""
+    """*work*, begun in a child process."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -86,12 +87,24 @@ def timed(work):
     return time.monotonic() - start, outcome
 
 
-db = connect(os.environ.get("HOST_DATABASE", ":memory:"))
-print(repr(("ready", None)), flush=True)
-for line in sys.stdin:
-    result = None
-    try:
-        exec(ast.literal_eval(line), globals())
-        print(repr(("result", result)), flush=True)
-    except Exception as failure:
-        print(repr(("error", f"{type(failure).__name__}: {failure}")), flush=True)
+def live(_):
+    """Run what comes in, line by line."""
+    global DOOR, db
+    DOOR = os.environ["HOST_DOOR"]
+    db = connect(os.environ.get("HOST_DATABASE", ":memory:"))
+    print(repr(("ready", None)), flush=True)
+    for line in sys.stdin:
+        globals()["result"] = None
+        try:
+            exec(ast.literal_eval(line), globals())
+            print(repr(("result", result)), flush=True)  # noqa: F821
+        except Exception as failure:
+            print(repr(("error", f"{type(failure).__name__}: {failure}")), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["nursery"]:
+        import sqlembed.doors.apsw_door  # noqa: F401  # for all that are forked
+
+        nursery.run(sys.argv[2], live)
+    live([])

@@ -17,6 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 from harness import FAKES, FakeModel, install_fake
+from service import nursery
 
 from sqlembed import extension
 
@@ -48,17 +49,44 @@ class HostError(Exception):
     """What the host's program raised."""
 
 
+class Forked:
+    """A process that a nursery has forked for us; as much of ``subprocess.Popen`` as is needed."""
+
+    def __init__(self, path: Path, environment: dict[str, str]) -> None:
+        theirs, mine = os.pipe(), os.pipe()
+        self.pid, self._connection = nursery.order(
+            str(path), environment, [], [theirs[0], mine[1], 2]
+        )
+        os.close(theirs[0])
+        os.close(mine[1])
+        self.stdin, self.stdout = os.fdopen(theirs[1], "wb"), os.fdopen(mine[0], "rb")
+
+    def kill(self) -> None:
+        """End it at once."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        until(lambda: not alive(self.pid), "its end")
+        self._connection.close()
+
+
 class Host:
     """A program that uses SQLite, driven line by line."""
 
-    def __init__(self, door: str, environment: dict[str, str]) -> None:
-        python = SYSTEM_PYTHON if door == "extension" else sys.executable
-        self.process = subprocess.Popen(
-            [python, str(HERE / "host.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment | {"HOST_DOOR": door},
-        )
+    def __init__(self, door: str, environment: dict[str, str], nursery: Path) -> None:
+        environment = environment | {"HOST_DOOR": door}
+        self.process: Forked | subprocess.Popen[bytes]
+        if door == "extension":
+            self.process = subprocess.Popen(
+                [SYSTEM_PYTHON, str(HERE / "host.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+            )
+        else:
+            self.process = Forked(nursery, environment)
         self._read = b""
         self._ready = False
 
@@ -130,33 +158,39 @@ class Host:
                 stream.close()
 
 
-class Nursery:
-    """The process that services are forked from."""
+class Nurseries:
+    """The processes that services, and hosts with Python's client, are forked from."""
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="sqe", dir="/tmp"))
-        self.socket = self.directory / "nursery"
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "fake_serve.py"), "nursery", str(self.socket)],
-            # What processes of ours are known by.
-            env=os.environ | {"FAKE_NURSERY": str(self.socket), "OPENBLAS_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-        )
-        assert self.process.stdout
-        assert self.process.stdout.readline() == b"ready\n"
+        self.services, self.hosts = self.directory / "services", self.directory / "hosts"
+        # What processes of ours are known by.
+        environment = {"FAKE_NURSERY": str(self.services), "OPENBLAS_NUM_THREADS": "1"}
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, str(HERE / program), "nursery", str(path)],
+                env=os.environ | environment,
+                stdout=subprocess.PIPE,
+            )
+            for program, path in (("fake_serve.py", self.services), ("host.py", self.hosts))
+        ]
+        for each in self._processes:
+            assert each.stdout
+            assert each.stdout.readline() == b"ready\n"
 
     def end(self) -> None:
-        """Kill it; services live on."""
-        self.process.kill()
-        self.process.communicate()
+        """Kill them; who was forked lives on."""
+        for each in self._processes:
+            each.kill()
+            each.communicate()
         shutil.rmtree(self.directory)
 
 
 class Scene:
     """A directory with a socket, models, and what is needed to start services and hosts there."""
 
-    def __init__(self, nursery: Nursery | None) -> None:
-        """Without a nursery each start of a service loads Python."""
+    def __init__(self, nurseries: Nurseries) -> None:
+        """Start nothing yet."""
         # A socket's path has room for 107 bytes; pytest's directories are longer.
         self.directory = Path(tempfile.mkdtemp(prefix="sqe", dir="/tmp"))
         self.socket = self.directory / "s"
@@ -164,8 +198,6 @@ class Scene:
         self.command = self.directory / "serve.sh"
         (self.directory / "processes").mkdir()
         start = f"{SYSTEM_PYTHON} -IS {HERE}/fake_start.py"
-        if nursery is None:
-            start = f"{sys.executable} {HERE}/fake_serve.py"
         self.command.write_text(f'#!/bin/sh\nexec {start} "$@"\n')
         self.command.chmod(0o755)
         inherited = {
@@ -182,8 +214,9 @@ class Scene:
             "SQLEMBED_COMMAND": str(self.command),
             "HOST_LIBRARY": str(extension.path()).removesuffix(".so"),
             "FAKE_DIRECTORY": str(self.directory),
-            "FAKE_NURSERY": str(nursery.socket if nursery else self.directory),
+            "FAKE_NURSERY": str(nurseries.services),
         }
+        self._nursery = nurseries.hosts
         self.hosts: list[Host] = []
         with patch.dict(os.environ, self.environment):
             for name, kind, dimension, query in FAKES:
@@ -192,7 +225,7 @@ class Scene:
 
     def host(self, door: str = "extension", **environment: str) -> Host:
         """Start a program that uses SQLite."""
-        made = Host(door, self.environment | environment)
+        made = Host(door, self.environment | environment, self._nursery)
         self.hosts.append(made)
         return made
 

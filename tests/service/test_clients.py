@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import time
 from collections.abc import Iterator
 
@@ -82,7 +81,7 @@ def test_clients_that_are_killed_at_any_moment(scene: Scene, quiet: int, client:
             "sql(\"SELECT vec_mean(embed('group ' || body)) FROM t\")"
         )
         time.sleep(chance.random() / 4)
-        host.process.send_signal(signal.SIGKILL)
+        host.process.kill()
         assert other.embed(f"after {number}") == vector(f"after {number}")
 
 
