@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np  # noqa: E402
 import nursery  # noqa: E402
+import prometheus_client  # noqa: E402, F401  # now, for the nursery
 from harness import FakeModel  # noqa: E402
 
 import sqlembed.cli.serve  # noqa: E402, F401  # now, for the nursery

@@ -24,7 +24,7 @@ def test_no_call_is_lost_at_the_moment_of_an_end(scene: Scene, client: str) -> N
     chance = random.Random(client)
     host = scene.host(client, FAKE_IDLE="0.1")
     host.run("import time")
-    pauses = [0.09 + chance.random() / 25 for _ in range(16)]
+    pauses = [0.09 + chance.random() / 25 for _ in range(12)]
     found = host.run(
         "result = []\n"
         f"for number, pause in enumerate({pauses}):\n"
