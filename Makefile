@@ -8,16 +8,24 @@ READY := $(VENV)/.ready
 HOSTS := .venv-hosts
 EXTENSION := sqlembed/extension/sqlembed.so
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test fuzz lint bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
 # Weights and data sets are fetched here, once; no test reads the network.
 test: $(READY) $(EXTENSION) $(HOSTS)/.ready lint
+	@.ci/debian gcc 'gcc --version' valgrind 'valgrind --version'
 	$(BIN)/sqlembed pull all-MiniLM-L6-v2 multilingual-e5-small judge-nli
 	$(BIN)/python examples/datasets.py
 	$(BIN)/python -m pytest
+
+# Longer than in `make test`: both sides of the protocol read what makes no sense.
+FUZZ_SECONDS ?= 300
+fuzz: $(READY)
+	@.ci/debian clang 'clang --version' libclang-rt-dev 'ls $$(clang -print-runtime-dir)/*fuzzer*'
+	$(BIN)/python tests/extension/fuzz.py $(FUZZ_SECONDS)
+	SQLEMBED_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/extension/test_decoder.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -58,4 +66,4 @@ $(HOSTS)/.ready: | $(READY)
 	then touch $@; else echo "Datasette and sqlite-utils are left out." >&2; fi
 
 clean:
-	rm -rf $(VENV) $(HOSTS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(HOSTS) fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,10 +1,12 @@
 """Build the extension for a test, and run hosts that load it."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import sqlite_vec
+from hosts.machine import missing
 
 from sqlembed import extension
 from sqlembed.extension.generate import functions_h
@@ -15,24 +17,25 @@ PYTHON = "/usr/bin/python3"
 """Debian's, whose sqlite3 module can load extensions."""
 COMMON = ("-std=c11", "-g", "-fPIC", "-fno-omit-frame-pointer")
 SANITIZED = (*COMMON, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+FAILED_STATEMENTS = 1
+"""What the shell gives after a script in which statements failed, as they should."""
 LIMIT_SECONDS = 120
 """More than any host here takes, on a busy machine and under valgrind."""
 
 
-def generated(directory: Path, header: str | None = None) -> Path:
+def generated(directory: Path) -> Path:
     """Write functions.h to *directory*, and put vec0 there."""
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "functions.h").write_text(header or functions_h(), encoding="ascii")
+    (directory / "functions.h").write_text(functions_h(), encoding="ascii")
     if not (directory / "vec0.so").exists():
         (directory / "vec0.so").symlink_to(f"{sqlite_vec.loadable_path()}.so")
     return directory
 
 
-def compiled(
-    directory: Path, *flags: str, header: str | None = None, source: Path = SOURCES
-) -> Path:
+def compiled(directory: Path, *flags: str, source: Path = SOURCES) -> Path:
     """A ``sqlembed.so`` in *directory*."""
-    made = generated(directory, header) / "sqlembed.so"
+    need("gcc")
+    made = generated(directory) / "sqlembed.so"
     sources = sorted(map(str, source.glob("*.c")))
     run(["gcc", *flags, "-fvisibility=hidden", "-shared", "-I", str(directory), *sources,
          "-o", str(made)])  # fmt: skip
@@ -41,10 +44,24 @@ def compiled(
 
 def program(directory: Path, *arguments: str | Path, compiler: str = "gcc") -> Path:
     """A program of our C files inside SQLite's own, so that it can replace what they call."""
+    need(compiler)
     made = generated(directory) / "program"
     run([compiler, *SANITIZED, "-DSQLITE_CORE", "-I", str(directory), "-I", str(SOURCES),
          *map(str, arguments), *sorted(map(str, SOURCES.glob("*.c"))), "-lsqlite3", "-o", str(made)])  # fmt: skip
     return made
+
+
+def need(*programs: str) -> None:
+    """Skip the test where one of these is not installed."""
+    for each in programs:
+        if not shutil.which(each):
+            missing(each)
+
+
+def shell() -> str:
+    """SQLite's own, as Debian has it."""
+    need("sqlite3")
+    return "sqlite3"
 
 
 def run(

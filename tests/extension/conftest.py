@@ -21,4 +21,5 @@ def service(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     """The socket of a service on fake models, where hosts find it."""
     with serving(engine) as socket:
         monkeypatch.setenv("SQLEMBED_SOCKET", str(socket))
+        monkeypatch.setenv("SQLEMBED_TIMEOUT", "60")  # a busy machine is not a stopped service
         yield socket

@@ -1,7 +1,7 @@
-"""Fuzz the extension's side of the protocol: ``python tests/extension/fuzz.py [SECONDS]``.
+"""Fuzz the extension's side of the protocol with libFuzzer; what ``make fuzz`` runs.
 
-Needs clang and its libraries (Debian: apt-get install clang libclang-rt-14-dev libsqlite3-dev).
-What it finds is left in the directory ``fuzz``, which also keeps the corpus for the next time.
+Its argument is how many seconds. What it finds is left in the directory ``fuzz``, which also
+keeps the corpus for the next time.
 """
 
 import subprocess

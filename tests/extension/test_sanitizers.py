@@ -3,16 +3,10 @@
 import shutil
 from pathlib import Path
 
-import pytest
 from extension import compiled
 
 BROAD = (compiled.HERE / "broad.sql").read_text()
 HOST = compiled.HERE / "host.py"
-SHELL = shutil.which("sqlite3") or "sqlite3"
-
-
-FAILED_STATEMENTS = 1
-"""What the shell gives after a script in which statements failed, as they should."""
 
 
 def script(library: Path, sql: str = BROAD) -> str:
@@ -23,13 +17,17 @@ def test_shell(sanitized: Path, service: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     environment = compiled.watched_by_asan(sanitized, log)
     said = compiled.run(
-        [SHELL, str(tmp_path / "app.db")], environment, script(sanitized), FAILED_STATEMENTS
+        [compiled.shell(), str(tmp_path / "app.db")],
+        environment,
+        script(sanitized),
+        compiled.FAILED_STATEMENTS,
     )
     assert "the end" in said
     assert compiled.leaks(log) == []
 
 
 def test_python(sanitized: Path, service: Path, tmp_path: Path) -> None:
+    compiled.need(compiled.PYTHON)
     log = tmp_path / "log"
     environment = compiled.watched_by_asan(sanitized, log)
     command = [compiled.PYTHON, str(HOST), str(sanitized)]
@@ -46,15 +44,17 @@ def test_a_leak_would_be_seen(service: Path, tmp_path: Path) -> None:
     library = compiled.compiled(tmp_path / "built", *compiled.SANITIZED, source=source)
     log = tmp_path / "log"
     environment = compiled.watched_by_asan(library, log)
-    compiled.run([SHELL, ":memory:"], environment, script(library, "SELECT length(embed('x'));"))
+    compiled.run(
+        [compiled.shell(), ":memory:"], environment, script(library, "SELECT length(embed('x'));")
+    )
     assert len(compiled.leaks(log)) == 1
 
 
-@pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is missing: apt-get install it")
 def test_valgrind(service: Path, tmp_path: Path) -> None:
     """Uninitialized memory, which the sanitizers do not see."""
+    compiled.need("valgrind")
     library = compiled.compiled(tmp_path / "plain", *compiled.COMMON, "-O1")
     command = ["valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full",
-               "--keep-debuginfo=yes", SHELL, str(tmp_path / "app.db")]  # fmt: skip
+               "--keep-debuginfo=yes", compiled.shell(), str(tmp_path / "app.db")]  # fmt: skip
     smaller = script(library, BROAD.split("-- values that do not fit")[0])
-    compiled.run(command, None, smaller, FAILED_STATEMENTS)
+    compiled.run(command, None, smaller, compiled.FAILED_STATEMENTS)
