@@ -4,11 +4,15 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from service.scene import DOORS, SYSTEM_PYTHON, Scene, until, vector
+
+from sqlembed.errors import ServiceError
+from sqlembed.service.address import prepare
 
 NOBODY = 65534
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
@@ -82,6 +86,7 @@ def test_a_lock_or_a_log_that_cannot_be_written(scene: Scene, client: str, what:
 @pytest.mark.parametrize("client", DOORS)
 @pytest.mark.parametrize("what", ["socket", "lock", "both"])
 def test_a_file_that_is_removed_under_a_service(scene: Scene, client: str, what: str) -> None:
+    scene.environment["FAKE_IDLE"] = "60"  # and a look at the place a hundred times a second
     scene.start()
     old = scene.host(client)
     assert old.embed("before") == vector("before")
@@ -108,6 +113,29 @@ def test_a_directory_of_another_user(scene: Scene, client: str) -> None:
     assert f"{place} belongs to user {NOBODY}, and this is user 0" in message
     os.chown(place, 0, 0)
     assert host.embed("x") == vector("x")
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """Be another user, without any rights."""
+    os.seteuid(NOBODY)
+    yield
+    os.seteuid(0)
+
+
+@AS_ROOT
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_a_directory_of_roots(scene: Scene, request: pytest.FixtureRequest, mode: int) -> None:
+    scene.directory.chmod(0o755)
+    place = scene.directory / "place"
+    place.mkdir()
+    place.chmod(mode)
+    request.getfixturevalue("nobody")
+    if mode & 0o002:  # others may have put their own socket there
+        with pytest.raises(ServiceError, match="belongs to user 0, and this is user 65534"):
+            prepare(place / "s")
+    else:
+        prepare(place / "s")
 
 
 LISTEN = """

@@ -12,10 +12,21 @@ MOST_SECONDS = 8
 """More than a second, a slice and a busy machine; less than the 10 seconds of the default."""
 
 
-def timed_embed(host: Host, text: str) -> tuple[float, str]:
-    """How long an embed took, and its error."""
-    took, outcome = host.run(f"result = timed(lambda: sql('SELECT embed(?)', {text!r}))")
-    return took, str(outcome)
+def fail_together(hosts: list[Host], words: str) -> None:
+    """Have all embed at once; each fails with these *words* soon after a second."""
+    for number, host in enumerate(hosts):
+        host.tell(f"result = timed(lambda: sql(\"SELECT embed('x{number}')\"))")
+    for host in hosts:
+        took, outcome = host.answer()
+        assert words in outcome and took < MOST_SECONDS
+
+
+def succeed_together(hosts: list[Host]) -> None:
+    """Have all embed at once; each is given its vector."""
+    for number, host in enumerate(hosts):
+        host.tell_sql(f"SELECT embed('x{number}')")
+    for number, host in enumerate(hosts):
+        assert host.answer() == [vector(f"x{number}")]
 
 
 def test_who_waits_for_longer_than_the_timeout_is_kept_patient(scene: Scene) -> None:
@@ -33,44 +44,43 @@ def test_who_waits_for_longer_than_the_timeout_is_kept_patient(scene: Scene) -> 
         assert took > 3 and outcome == [vector(f"wait:{id(host)} words")]
 
 
-@pytest.mark.parametrize("client", DOORS)
-@pytest.mark.parametrize("connected", [True, False])
-def test_a_service_that_is_stopped(scene: Scene, client: str, connected: bool) -> None:
-    process = scene.start()
-    host = scene.host(client, **SHORT)
-    if connected:
-        host.embed("before")
+@pytest.fixture
+def hosts(scene: Scene) -> list[Host]:
+    """Two of each door, that wait for a second; one of the two is connected already."""
+    scene.start()
+    made = [scene.host(client, **SHORT) for client in (*DOORS, *DOORS)]
+    succeed_together(made[::2])
+    return made
+
+
+def test_a_service_that_is_stopped(scene: Scene, hosts: list[Host]) -> None:
+    process = scene.process()
     scene.suspend()
-    took, message = timed_embed(host, "x")
-    assert STOPPED in message and "sqlembed serve --stop" in message
-    assert took < MOST_SECONDS
+    fail_together(hosts, STOPPED)
     scene.resume()
-    assert host.embed("x") == vector("x")
+    succeed_together(hosts)
     assert scene.process() == process
 
 
-@pytest.mark.parametrize("client", DOORS)
-def test_a_service_that_is_stopped_can_be_ended(scene: Scene, client: str) -> None:
-    process = scene.start()
-    host = scene.host(client, **SHORT)
+def test_a_service_that_is_stopped_can_be_ended(scene: Scene, hosts: list[Host]) -> None:
+    process = scene.process()
     scene.suspend()
-    assert STOPPED in host.error("SELECT embed('x')")
+    fail_together(hosts, "sqlembed serve --stop")
     assert scene.serve("--stop").stdout == "ended\n"
-    assert host.embed("x") == vector("x")
+    succeed_together(hosts)
     assert scene.process() != process
 
 
-@pytest.mark.parametrize("client", DOORS)
-def test_a_service_that_is_stopped_while_it_computes(scene: Scene, client: str) -> None:
-    scene.start()
-    host = scene.host(client, **SHORT)
-    host.tell_sql("SELECT embed('wait:go words')")
-    scene.begun("go")
+def test_a_service_that_is_stopped_while_it_computes(scene: Scene, hosts: list[Host]) -> None:
+    for number, host in enumerate(hosts):
+        host.tell_sql(f"SELECT embed('wait:go{number} words')")
+        scene.begun(f"go{number}")
     scene.suspend()
-    assert STOPPED in host.failed()
-    scene.touch("go")
+    for number, host in enumerate(hosts):
+        assert STOPPED in host.failed()
+        scene.touch(f"go{number}")
     scene.resume()
-    assert host.embed("other") == vector("other"), "not the answer that came too late"
+    succeed_together(hosts)  # not the answers that came too late
 
 
 @pytest.fixture
@@ -90,16 +100,18 @@ def crowd(scene: Scene) -> Iterator[list[socket.socket]]:
         one.close()
 
 
-@pytest.mark.parametrize("client", DOORS)
 def test_a_stopped_service_that_takes_no_more_connections(
-    scene: Scene, crowd: list[socket.socket], client: str
+    scene: Scene, crowd: list[socket.socket]
 ) -> None:
-    host = scene.host(client, **SHORT)
-    took, message = timed_embed(host, "x")
-    assert "takes no connection" in message and took < MOST_SECONDS
-    host.tell_sql("SELECT embed('y')")
+    hosts = [scene.host(client, **SHORT) for client in DOORS]
+    fail_together(hosts, "takes no connection; is it stopped?")
+    for host in hosts:
+        host.run("os.environ['SQLEMBED_TIMEOUT'] = '20'")
+    for number, host in enumerate(hosts):
+        host.tell_sql(f"SELECT embed('y{number}')")
     scene.resume()
-    assert host.answer() == [vector("y")]
+    for number, host in enumerate(hosts):
+        assert host.answer() == [vector(f"y{number}")]
 
 
 FAULTS = {
