@@ -87,7 +87,12 @@ def drop(engine: Engine, name: SqlValue) -> Plan[None]:
 
 def store_one(engine: Engine, index_id: SqlValue, generation: SqlValue) -> Plan[int]:
     """``sqlembed_store(index_id, generation)``: for the TEMP triggers of immediate mode only."""
-    return (yield from immediate.store(engine, int(str(index_id)), int(str(generation))))
+    if not isinstance(index_id, int) or not isinstance(generation, int):
+        raise InputError(
+            "sqlembed_store is for sqlembed's own triggers, and takes two integers; got"
+            f" {described(index_id)} and {described(generation)}"
+        )
+    return (yield from immediate.store(engine, index_id, generation))
 
 
 FUNCTIONS: tuple[Function, ...] = (

@@ -108,7 +108,7 @@ class Restriction:
             if what in (Pushed.AMONG, Pushed.ONLY):
                 allowed = {value} if what is Pushed.ONLY else set(value)
                 among = allowed if among is None else among & allowed
-            elif not isinstance(value, int | float):
+            elif not isinstance(value, int | float) or not math.isfinite(value):
                 continue  # SQLite compares it by type; all rows pass, or it keeps none
             elif what is Pushed.LIMIT:
                 limit = int(value) if value >= 0 else None

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from service import raw
 
 from sqlembed.functions import ALL
+from sqlembed.functions.registry import Pushed
 from sqlembed.plan import Row, SqlValue
 from sqlembed.service import frames
 from sqlembed.service.frames import FrameError, Reader, Tag
@@ -109,13 +110,21 @@ PAYLOADS = CALLS | STEPS | st.binary()
 def requests(draw: st.DrawFn) -> bytes:
     """A request, perhaps with some bytes changed."""
     payload = bytearray(draw(PAYLOADS))
-    for _ in range(draw(st.integers(0, 2)) if payload else 0):
-        at = draw(st.integers(0, len(payload) - 1))
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(0, len(payload)))
         payload[at : at + draw(st.integers(0, 2))] = draw(st.binary(max_size=2))
     return raw.frame(draw(st.integers(2, 4) | st.integers(0, 255)), bytes(payload))
 
 
+def called(name: str, *arguments: SqlValue, limit: SqlValue = None) -> bytes:
+    values = frames.u16(len(arguments)) + b"".join(map(frames.value, arguments))
+    pushed = frames.u16(1) + frames.u8(Pushed.LIMIT) + frames.value(limit)
+    return raw.frame(raw.CALL, frames.text(name) + values + pushed)
+
+
 @often
+@example([called("sqlembed_store", None, "1")])
+@example([called("knn", "sms", "dinner", limit=math.inf)])
 @given(st.lists(requests(), min_size=1, max_size=4))
 def test_a_service_that_hears_nonsense(service: Path, heard: list[bytes]) -> None:
     """No fault of the service's own, and it answers the next one."""
