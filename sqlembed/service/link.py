@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -42,6 +43,8 @@ class Link:
         """Connect to nothing yet; *check_interrupt* raises if the host wants to wait no more."""
         self._check_interrupt = check_interrupt
         self._stream: Stream | None = None
+        self._end: Callable[[], None] | None = None
+        """Ends the connection: now, or by itself when nobody has this link any more."""
         self._process = 0
         self._patience = 0
         self._answered = False
@@ -83,7 +86,7 @@ class Link:
         :raises ServiceError: that cannot be
         """
         if self._stream is not None and self._process != os.getpid():
-            self._forget()  # the parent's, after a fork
+            self.close()  # the parent's, after a fork
         if self.depth:  # inside a statement of a plan, whose conversation is on this connection
             self._connected()
         elif self._stream is not None and (self._stream.pending or gone(self._stream.socket)):
@@ -120,18 +123,8 @@ class Link:
 
     def close(self) -> None:
         """End the connection; the next call makes another."""
-        if self._stream is not None and self._process == os.getpid():
-            with suppress(OSError):
-                self._stream.socket.shutdown(socket.SHUT_RDWR)  # a fork may hold it too
-        self._forget()
-
-    def __del__(self) -> None:
-        """The host's connection is gone, and with it whoever could ask."""
-        self.close()
-
-    def _forget(self) -> None:
-        if self._stream is not None:
-            self._stream.socket.close()
+        if self._end is not None:
+            self._end()
         self._stream = None
         self._answered = False
 
@@ -145,6 +138,7 @@ class Link:
         check_path(path)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._stream, self._process = Stream(connection), os.getpid()
+        self._end = weakref.finalize(self, _end, connection, self._process)
         self._patience = settings.timeout()
         self.epoch += 1
         connection.settimeout(SLICE_SECONDS)
@@ -241,6 +235,13 @@ class Link:
         except BaseException:
             self.close()  # what comes yet would be taken for the next call's answer
             raise
+
+
+def _end(connection: socket.socket, process: int) -> None:
+    if process == os.getpid():
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)  # a fork may hold it too
+    connection.close()
 
 
 def told(kind: str, words: str) -> Exception:
