@@ -93,7 +93,7 @@ def watched_by_asan(library: Path, log: Path) -> dict[str, str]:
     asan = run(["gcc", "-print-file-name=libasan.so"]).strip()
     return {
         "LD_PRELOAD": f"{Path(asan).resolve()} {library}",
-        "ASAN_OPTIONS": f"detect_leaks=1:fast_unwind_on_malloc=0:malloc_context_size=9:log_path={log}",
+        "ASAN_OPTIONS": f"exitcode=9:detect_leaks=1:fast_unwind_on_malloc=0:malloc_context_size=9:log_path={log}",
         "LSAN_OPTIONS": "exitcode=0",
         "PYTHONMALLOC": "malloc",
     }

@@ -5,9 +5,12 @@ Prints nothing if all is well. Knows nothing of sqlembed but the extension's pat
 
 import ctypes
 import os
+import re
+import shutil
 import signal
 import sqlite3
 import sys
+import tempfile
 import threading
 
 LIBRARY = sys.argv[1]
@@ -81,6 +84,23 @@ def replaced():
     assert one(db, "SELECT embed('x')") == "mine"
     db.create_function("embed", 1, None)
     assert one(db, "SELECT length(embed('x', 'wide'))") == 512
+    db.close()
+
+
+def two_copies():
+    """As in a process with Python's SQLite and APSW's: the second is refused, the first works on."""
+    db = indexed(connect())
+    with open("/proc/self/maps") as maps, tempfile.TemporaryDirectory() as directory:
+        (original,) = set(re.findall(r"/\S*/libsqlite3\S*", maps.read()))
+        other = ctypes.CDLL(shutil.copy(original, directory))
+    second, words = ctypes.c_void_p(), ctypes.c_char_p()
+    assert other.sqlite3_open(b":memory:", ctypes.byref(second)) == 0
+    assert other.sqlite3_enable_load_extension(second, 1) == 0
+    assert other.sqlite3_load_extension(second, LIBRARY.encode(), None, ctypes.byref(words)) == 1
+    assert b"loaded already into another copy of SQLite" in words.value, words.value
+    other.sqlite3_free(words)
+    assert other.sqlite3_close(second) == 0
+    assert one(db, "SELECT id FROM knn('sms', 'dinner at eight', 1)") == 1
     db.close()
 
 
@@ -273,7 +293,7 @@ def no_standard_files():
     os._exit(0)
 
 
-HABITS = (utf16, twice, replaced, many_connections, threads, interrupted, timer, forked, files_closed,
+HABITS = (utf16, twice, replaced, two_copies, many_connections, threads, interrupted, timer, forked, files_closed,
           half_read, depth, too_big, refused)  # fmt: skip
 
 if __name__ == "__main__":
