@@ -150,4 +150,5 @@ def noted(arguments: Sequence[str]) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "nursery":
         nursery.run(sys.argv[2], noted)
-    noted(sys.argv[1:])
+    else:
+        noted(sys.argv[1:])

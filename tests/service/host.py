@@ -107,4 +107,5 @@ if __name__ == "__main__":
         import sqlembed.doors.apsw_door  # noqa: F401  # for all that are forked
 
         nursery.run(sys.argv[2], live)
-    live([])
+    else:
+        live([])

@@ -5,6 +5,7 @@ files; it hears the number of the new process, and in the end its exit code.
 """
 
 import os
+import select
 import signal
 import socket
 import struct
@@ -24,13 +25,13 @@ def order(path, environment, arguments, files):
 
 
 def run(path, live):
-    """Fork *live* for every order, as long as this process lives; it is given the arguments."""
+    """Fork *live* for every order, until standard input ends; it is given the arguments."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(128)
         print("ready", flush=True)
-        while True:
+        while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
             connection, _ = listener.accept()
             if not os.fork():
                 listener.close()

@@ -170,6 +170,7 @@ class Nurseries:
             subprocess.Popen(
                 [sys.executable, str(HERE / program), "nursery", str(path)],
                 env=os.environ | environment,
+                stdin=subprocess.PIPE,  # it ends with us, however we end
                 stdout=subprocess.PIPE,
             )
             for program, path in (("fake_serve.py", self.services), ("host.py", self.hosts))

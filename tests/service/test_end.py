@@ -110,8 +110,8 @@ def test_a_stop_lets_an_aggregate_finish(scene: Scene, client: str) -> None:
 
 
 def test_it_goes_on_while_anybody_asks(scene: Scene) -> None:
-    process = scene.start(FAKE_IDLE="0.3")
-    limit = time.monotonic() + 1.5
+    process = scene.start(FAKE_IDLE="0.8")
+    limit = time.monotonic() + 1.7
     while time.monotonic() < limit:
         scene_connection = connected(scene.socket, GREETING + asking("x"))
         scene_connection.shutdown(1)

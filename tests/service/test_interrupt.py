@@ -5,19 +5,24 @@ from service.scene import DOORS, Scene, vector
 
 SOON = 5
 """Seconds; on a machine at leisure it takes a twentieth of one."""
-LIMIT = """
-import time
-def limited(seconds, text):
-    end = time.monotonic() + seconds
-    check = lambda: time.monotonic() > end
-    db.set_progress_handler(check, 100)
+WAYS = """
+def limited(when, text):
+    db.set_progress_handler(when, 100)
     try:
         return timed(lambda: sql(text))
     finally:
         db.set_progress_handler(None, 100)
-def interrupted(seconds, text):
-    later(seconds, db.interrupt)
+def interrupted(when, text):
+    def wait():
+        while not when(): time.sleep(0.01)
+        db.interrupt()
+    threading.Thread(target=wait).start()
     return timed(lambda: sql(text))
+def begun(name):
+    return lambda: os.path.exists(os.environ["FAKE_DIRECTORY"] + f"/{name}.begun")
+def soon():
+    end = time.monotonic() + 0.2
+    return lambda: time.monotonic() > end
 """
 HOW = ("interrupted", "limited")
 
@@ -26,10 +31,10 @@ HOW = ("interrupted", "limited")
 @pytest.mark.parametrize("how", HOW)
 def test_a_call_that_waits_is_ended(scene: Scene, client: str, how: str) -> None:
     host = scene.host(client)
-    host.run(LIMIT)
+    host.run(WAYS)
     for number in range(3):
         text = f"wait:go{number} words"
-        took, outcome = host.run(f"result = {how}(0.2, \"SELECT embed('{text}')\")")
+        took, outcome = host.run(f"result = {how}(begun('go{number}'), \"SELECT embed('{text}')\")")
         assert took < SOON and "interrupted" in str(outcome).lower()
         assert host.embed(f"after {number}") == vector(f"after {number}")
         scene.touch(f"go{number}")
@@ -45,11 +50,11 @@ def test_a_wait_for_a_stopped_service_is_ended(
 ) -> None:
     scene.start()
     host = scene.host(client)
-    host.run(LIMIT)
+    host.run(WAYS)
     if greeted:
         host.embed("before")
     scene.suspend()
-    took, outcome = host.run(f"result = {how}(0.2, \"SELECT embed('x')\")")
+    took, outcome = host.run(f"result = {how}(soon(), \"SELECT embed('x')\")")
     assert took < SOON and "interrupted" in str(outcome).lower()
     scene.resume()
     assert host.embed("x") == vector("x")
@@ -62,7 +67,7 @@ def test_a_plan_that_waits_is_ended_and_leaves_no_half(
     scene: Scene, client: str, how: str, work: str
 ) -> None:
     host = scene.host(client)
-    host.run(LIMIT)
+    host.run(WAYS)
     host.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
     host.sql("INSERT INTO t(body) VALUES ('one'), ('wait:go two')")
     flush = "SELECT sqlembed_flush('t')"
@@ -70,7 +75,7 @@ def test_a_plan_that_waits_is_ended_and_leaves_no_half(
     if work == "flush":
         host.sql(index % "later")
     text = flush if work == "flush" else index % "now"
-    took, outcome = host.run(f"result = {how}(0.2, {text!r})")
+    took, outcome = host.run(f"result = {how}(begun('go'), {text!r})")
     assert took < SOON and "interrupted" in str(outcome).lower()
     assert host.sql("SELECT indexed + waiting FROM sqlembed_status") == [2]
     host.sql("BEGIN")  # none is open
@@ -84,13 +89,13 @@ def test_a_plan_that_waits_is_ended_and_leaves_no_half(
 @pytest.mark.parametrize("client", DOORS)
 def test_an_interrupt_undoes_the_transaction_or_leaves_it(scene: Scene, client: str) -> None:
     host = scene.host(client)
-    host.run(LIMIT)
+    host.run(WAYS)
     host.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
     for number in range(3):
         host.sql("BEGIN")
         host.sql("INSERT INTO t(body) VALUES ('first')")
         text = f"INSERT INTO t(body) SELECT embed('wait:go{number} words')"
-        took, _ = host.run(f"result = interrupted(0.2, {text!r})")
+        took, _ = host.run(f"result = interrupted(begun('go{number}'), {text!r})")
         assert took < SOON
         open_still = host.run(
             "result = db.in_transaction if hasattr(db, 'in_transaction') else not db.getautocommit()"

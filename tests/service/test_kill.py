@@ -151,7 +151,7 @@ def test_a_start_that_never_listens_can_be_interrupted(scene: Scene, client: str
     host = scene.host(client, FAKE_START="never")
     program = "later(0.3, db.interrupt); result = timed(lambda: sql(\"SELECT embed('x')\"))"
     took, outcome = host.run(program)
-    assert took < 1.3 and "interrupted" in outcome.lower()
+    assert took < 5 and "interrupted" in outcome.lower()
     scene.touch("go")
     assert host.embed("x") == vector("x")
 

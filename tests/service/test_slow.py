@@ -31,17 +31,17 @@ def succeed_together(hosts: list[Host]) -> None:
 
 def test_who_waits_for_longer_than_the_timeout_is_kept_patient(scene: Scene) -> None:
     scene.start()
-    hosts = [scene.host(client, SQLEMBED_TIMEOUT="2") for client in DOORS]
+    hosts = [scene.host(client, SQLEMBED_TIMEOUT="3") for client in DOORS]
     for host in hosts:
         host.tell(f"result = timed(lambda: sql(\"SELECT embed('wait:{id(host)} words')\"))")
     for host in hosts:
         scene.begun(str(id(host)))
     with pytest.raises(AssertionError, match="it hangs"):
-        hosts[0].answer(3.5)
+        hosts[0].answer(4.2)
     for host in hosts:
         scene.touch(str(id(host)))
         took, outcome = host.answer()
-        assert took > 3 and outcome == [vector(f"wait:{id(host)} words")]
+        assert took > 4 and outcome == [vector(f"wait:{id(host)} words")]
 
 
 @pytest.fixture
