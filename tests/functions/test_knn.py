@@ -144,7 +144,7 @@ def test_a_row_that_replace_removed_without_a_trigger_is_not_found(sql: Sql) -> 
 def test_a_large_backlog_is_searched_newest_first_and_says_so(
     sms: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sqlembed.index.knn.FRESH_CHUNKS", 3)
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_CHUNKS", 3)
     for n in range(12):
         sms("INSERT INTO sms(body) VALUES (?)", f"backlog number {n}")
     id_, coverage = sms("SELECT id, coverage FROM knn('sms', 'backlog number 11', 1)")[0]

@@ -119,7 +119,7 @@ def test_the_current_time_is_no_part_of_a_text(sql: Sql, expression: str) -> Non
 def test_a_long_backlog_of_equal_texts_is_covered_in_the_end(
     sms: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sqlembed.index.knn.FRESH_CHUNKS", 4)
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_CHUNKS", 4)
     for n in range(9):
         sms("INSERT INTO sms(body) VALUES (?)", f"a long text number {n}. " * 8)
     coverages = [sms("SELECT min(coverage) FROM knn('sms', 'x', 20)")[0] for _ in range(12)]
@@ -285,7 +285,7 @@ def test_a_row_deleted_and_inserted_again_during_a_flush_is_not_lost(
 def test_a_row_changed_often_counts_once_and_hides_no_other(
     sms: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sqlembed.index.knn.FRESH_ROWS", 3)
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_ROWS", 3)
     monkeypatch.setattr(flush, "LOG_ENTRIES", 7)
     sms("INSERT INTO sms(body) VALUES ('quiet row')")
     for n in range(20):

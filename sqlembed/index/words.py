@@ -1,0 +1,144 @@
+"""The words leg: chunks that share words with a query, and how much of the query they share.
+
+An FTS5 table beside the vectors finds chunks; BM25 is computed here, by FTS5's formula, so that
+texts which wait, and texts that only the vectors found, are measured alike.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlembed.engine.interface import Engine
+from sqlembed.index.catalog import Index
+from sqlembed.plan import Plan, Row, Statement
+
+TABLE = "CREATE VIRTUAL TABLE main.{} USING fts5(text, tokenize = '{}')"
+AVERAGES = "SELECT block FROM main.{}_data WHERE id = 1"
+COUNT = "SELECT count(*) FROM (SELECT 1 FROM main.{0} WHERE {0} MATCH ? LIMIT ?)"
+FIND = """
+SELECT rowid FROM main.{words} WHERE {words} MATCH ?1 {among}
+ORDER BY bm25({words}), rowid LIMIT ?2"""
+
+MOST_TERMS = 32
+"""Terms of a query that are looked up, the first ones; people write fewer."""
+MOST_COUNTED = 20_000
+"""Chunks with a term that are counted: one in more says as good as nothing."""
+K1, B = 1.2, 0.75
+LEAST_IDF = 1e-6
+"""All three are FTS5's."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A word of a query, or a piece of several without white space between, as ``0800-123``."""
+
+    text: str
+    tokens: tuple[str, ...]
+
+    @property
+    def match(self) -> str:
+        """It as an FTS5 query."""
+        return '"' + self.text.replace('"', '""') + '"'
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query's terms, and how much each one says in this index."""
+
+    terms: tuple[Term, ...]
+    idf: tuple[float, ...]
+    counts: tuple[int, ...]
+    """Chunks with each term."""
+    chunks: int
+    average: float
+    """Tokens of a chunk."""
+
+    @property
+    def match(self) -> str:
+        """Chunks with any of the terms, as an FTS5 query."""
+        return " OR ".join(term.match for term in self.terms)
+
+    @property
+    def most(self) -> float:
+        """The BM25 that no text exceeds."""
+        return sum(self.idf) * (K1 + 1)
+
+    def bm25(self, tokens: Sequence[str]) -> float:
+        """BM25 of a text, high is better; 0 if it has none of the terms."""
+        length = 1 - B + B * len(tokens) / self.average if self.average else 1.0
+        score = 0.0
+        for term, idf in zip(self.terms, self.idf, strict=True):
+            if frequency := _occurrences(term.tokens, tokens):
+                score += idf * frequency * (K1 + 1) / (frequency + K1 * length)
+        return score
+
+    def matched(self, tokens: Sequence[str]) -> list[str]:
+        """The terms that a text has."""
+        return [term.text for term in self.terms if _occurrences(term.tokens, tokens)]
+
+
+def read(engine: Engine, index: Index, text: str) -> Plan[Query]:
+    """Take *text* apart, and look up how much each of its terms says in *index*."""
+    terms = split(engine, text, index.words)
+    chunks, tokens = averages((yield Statement(AVERAGES.format(index.word_table))))
+    counts = []
+    for term in terms:
+        rows = yield Statement(COUNT.format(index.word_table), (term.match, MOST_COUNTED))
+        counts.append(int(str(rows[0][0])))
+    idf = [max(LEAST_IDF, math.log((chunks - n + 0.5) / (n + 0.5))) if n < chunks else LEAST_IDF
+           for n in counts]  # fmt: skip
+    average = tokens / chunks if chunks else 0.0
+    return Query(tuple(terms), tuple(idf), tuple(counts), chunks, average)
+
+
+def split(engine: Engine, text: str, tokenizer: str) -> list[Term]:
+    """The terms of a query, each once."""
+    pieces = text.split()
+    found: dict[tuple[str, ...], str] = {}
+    for piece, tokens in zip(pieces, engine.words(pieces, tokenizer), strict=True):
+        if tokens:
+            found.setdefault(tuple(tokens), piece)
+    return [Term(text, tokens) for tokens, text in found.items()][:MOST_TERMS]
+
+
+def find(index: Index, query: Query, most: int, among: Iterable[int] | None) -> Plan[list[int]]:
+    """The numbers of the *most* chunks that fit best; among the rows of these keys, if given."""
+    if not query.terms:
+        return []
+    condition = ""
+    if among is not None:
+        keys = ", ".join(map(str, among))
+        condition = (
+            f"AND rowid IN (SELECT chunk FROM main.{index.chunk_table} WHERE key IN ({keys}))"
+        )
+    sql = FIND.format(words=index.word_table, among=condition)
+    return [int(str(row[0])) for row in (yield Statement(sql, (query.match, most)))]
+
+
+def averages(rows: Sequence[Row]) -> tuple[int, int]:
+    """How many chunks and tokens an FTS5 table has, from its record of averages."""
+    block = rows[0][0] if rows else b""
+    numbers = list(_varints(block)) if isinstance(block, bytes) else []
+    return (numbers[0], numbers[1]) if len(numbers) > 1 else (0, 0)
+
+
+def _varints(block: bytes) -> Iterable[int]:
+    """SQLite's integers of one to nine bytes, seven bits in each but a ninth."""
+    value = length = 0
+    for byte in block:
+        length += 1
+        if length == 9:
+            yield value << 8 | byte
+        elif byte < 0x80:
+            yield value << 7 | byte
+        else:
+            value = value << 7 | byte & 0x7F
+            continue
+        value = length = 0
+
+
+def _occurrences(wanted: tuple[str, ...], tokens: Sequence[str]) -> int:
+    if len(wanted) == 1:
+        return tokens.count(wanted[0])
+    size = len(wanted)
+    return sum(tuple(tokens[at : at + size]) == wanted for at in range(len(tokens) - size + 1))
