@@ -20,7 +20,7 @@ from sqlembed.errors import BusyError, ModelError
 
 Result = TypeVar("Result")
 
-LINGER_SECONDS = 0.002
+LINGER_SECONDS = 0.01
 """How long a worker waits for those that it just served to ask again. Without it every
 batch would be the one text of whoever was fastest."""
 

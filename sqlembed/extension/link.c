@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,7 @@
 
 SQLITE_EXTENSION_INIT3
 
-enum { STASH_BYTES = 8192, DEFAULT_SECONDS = 10, MOST_SECONDS = 86400, MOST_STARTS = 2 };
+enum { STASH_BYTES = 8192, DEFAULT_SECONDS = 10, MOST_SECONDS = 86400, MOST_STARTS = 2, SPIN_US = 60 };
 
 static void say(struct link *link, const char *format, va_list arguments) {
   char *problem = sqlite3_vmprintf(format, arguments); /* of the last one's words, perhaps */
@@ -269,6 +270,17 @@ int link_send(struct link *link, struct buffer *buffer) {
   return SQLITE_OK;
 }
 
+/* An answer from memory comes within microseconds, and waking a thread that sleeps takes
+   longer than that: look for it a while, and let the service have this core meanwhile. */
+static ssize_t receive_soon(int fd, void *into, size_t size) {
+  ssize_t got = recv(fd, into, size, MSG_DONTWAIT);
+  for (int64_t until = microseconds() + SPIN_US; got < 0 && errno == EAGAIN && microseconds() < until;) {
+    sched_yield();
+    got = recv(fd, into, size, MSG_DONTWAIT);
+  }
+  return got < 0 && errno == EAGAIN ? recv(fd, into, size, 0) : got;
+}
+
 /* Fill `into` with `size` bytes, from the stash first. */
 static int take(struct link *link, unsigned char *into, size_t size) {
   struct wait wait = {.left = link->patience * 1000};
@@ -283,7 +295,7 @@ static int take(struct link *link, unsigned char *into, size_t size) {
     }
     if (!size) return SQLITE_OK;
     int direct = size >= STASH_BYTES; /* a large payload goes where it belongs */
-    ssize_t got = direct ? recv(link->fd, into, size, 0) : recv(link->fd, link->stash, STASH_BYTES, 0);
+    ssize_t got = receive_soon(link->fd, direct ? into : link->stash, direct ? size : STASH_BYTES);
     if (got > 0) {
       wait.left = link->patience * 1000;
       if (direct) into += got, size -= (size_t)got;

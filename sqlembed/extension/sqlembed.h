@@ -129,6 +129,7 @@ void link_close(struct link *);
 void frame_free(struct frame *);
 int service_start(struct link *, const char *path);
 char *library_path(void); /* of sqlembed.so itself; to be freed with free() */
+int64_t microseconds(void);
 int64_t milliseconds(void);
 int above_stdio(int fd); /* a host may have closed its own, and print into ours */
 

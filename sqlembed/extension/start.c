@@ -25,11 +25,13 @@ extern char **environ;
 
 enum { MOST_WORDS = 2000 };
 
-int64_t milliseconds(void) {
+int64_t microseconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+  return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
+
+int64_t milliseconds(void) { return microseconds() / 1000; }
 
 char *library_path(void) {
   /* A data pointer: ISO C has no conversion from a function's to an object's. */

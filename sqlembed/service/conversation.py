@@ -66,7 +66,7 @@ class Conversation:
         self, connection: socket.socket, engine: Engine, closing: Callable[[], bool]
     ) -> None:
         """Answer *connection* with *engine*, until it leaves or *closing* says so."""
-        self._stream = Stream(connection)
+        self._stream = Stream(connection, eager=True)
         self._engine = engine
         self._closing = closing
         self._groups: dict[int, Accumulator] = {}

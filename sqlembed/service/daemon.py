@@ -44,6 +44,7 @@ class Place:
         """Hold nothing yet."""
         self.path = path
         self._lock: int | None = None
+        self._socket: tuple[int, int] | None = None
 
     def take(self) -> socket.socket | None:
         """Become the service here: a listening socket, or None if another one answers.
@@ -66,7 +67,9 @@ class Place:
     def leave(self) -> None:
         """Give the place free; whoever comes next starts a service of its own."""
         if self._lock is not None:
-            self.path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if _identity(self.path) == self._socket:  # else another has taken the place
+                    self.path.unlink()
             os.close(self._lock)
             self._lock = None
 
@@ -120,6 +123,7 @@ class Place:
             raise ServiceError(f"sqlembed's socket cannot be at {self.path}: {error}") from error
         finally:
             os.umask(before)
+        self._socket = _identity(self.path)
         listener.listen(WAITING_CLIENTS)
         return listener
 
@@ -244,6 +248,6 @@ def _log_to(handler: logging.Handler) -> None:
     log.propagate = False
 
 
-def _identity(file: int) -> tuple[int, int]:
-    found = os.fstat(file)
+def _identity(file: int | Path) -> tuple[int, int]:
+    found = os.stat(file)
     return found.st_dev, found.st_ino

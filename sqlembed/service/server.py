@@ -133,7 +133,8 @@ class Server:
             self._tick()
         except SqlembedError as error:
             log.warning("%s", error)
-        if _identity(Path(self._listener.getsockname())) != self._place:
+        place = _identity(Path(self._listener.getsockname()))
+        if place is None or place != self._place:
             log.info("another took the place of the socket, or removed it")
             self._ending.set()
         elif self._idle is not None and not self._busy():

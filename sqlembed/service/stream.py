@@ -1,19 +1,26 @@
 """Whole frames over a socket, to and fro."""
 
+import os
 import select
 import socket
+from time import perf_counter
 
 from sqlembed.service.frames import HEADER, payload_bytes
 
+SPIN_SECONDS = 60e-6
 RECEIVED_BYTES = 64 << 10
 
 
 class Stream:
     """A connected socket, read frame by frame; for one reading thread."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        """Use *connection*, whose timeouts stay as they are."""
+    def __init__(self, connection: socket.socket, *, eager: bool = False) -> None:
+        """Use *connection*, whose timeouts stay as they are.
+
+        :param eager: whether more is likely to come within microseconds; it has no timeout then
+        """
         self.socket = connection
+        self._eager = eager
         self._received = b""
 
     def send(self, data: bytes) -> None:
@@ -52,10 +59,20 @@ class Stream:
             self._received = bytes(gathered)
 
     def _more(self, size: int) -> bytes:
-        data = self.socket.recv(size)
+        data = self._soon(size) if self._eager else self.socket.recv(size)
         if not data:
             raise EOFError
         return data
+
+    def _soon(self, size: int) -> bytes:
+        """Look for it a while, since waking a thread that sleeps takes longer; others may run."""
+        until = perf_counter() + SPIN_SECONDS
+        while perf_counter() < until:
+            try:
+                return self.socket.recv(size, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                os.sched_yield()
+        return self.socket.recv(size)
 
 
 def gone(connection: socket.socket) -> bool:

@@ -19,7 +19,7 @@ COMMON = ("-std=c11", "-g", "-fPIC", "-fno-omit-frame-pointer")
 SANITIZED = (*COMMON, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 FAILED_STATEMENTS = 1
 """What the shell gives after a script in which statements failed, as they should."""
-LIMIT_SECONDS = 120
+LIMIT_SECONDS = 300
 """More than any host here takes, on a busy machine and under valgrind."""
 
 
