@@ -83,6 +83,12 @@ class Engine(Protocol):
     def rerank(self, query: str, documents: Sequence[str], model: str | None) -> list[float]:
         """The score of each document for *query*, high is better."""
 
+    def reranker(self, embedder: str) -> str:
+        """What reranks what *embedder* found: a cross-encoder if one is in use, else itself."""
+
+    def words(self, texts: Sequence[str], tokenizer: str) -> list[list[str]]:
+        """The words of each text, as FTS5 with this tokenizer sees them."""
+
     def token_count(self, texts: Sequence[str], model: str | None) -> list[int]:
         """Tokens of each text as the model reads it."""
 

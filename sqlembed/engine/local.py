@@ -8,7 +8,7 @@ from weakref import WeakMethod
 import numpy as np
 
 from sqlembed import settings
-from sqlembed.engine import metrics
+from sqlembed.engine import metrics, words
 from sqlembed.engine.cache import Cache
 from sqlembed.engine.chunk import Chunk
 from sqlembed.engine.front import Front
@@ -103,6 +103,15 @@ class LocalEngine:
     def rerank(self, query: str, documents: Sequence[str], model: str | None) -> list[float]:
         """The score of each document for *query*, high is better."""
         return self._reranker.rerank(query, documents, model)
+
+    def reranker(self, embedder: str) -> str:
+        """What reranks what *embedder* found: a cross-encoder if one is in use, else itself."""
+        chosen = self.library.reranker()
+        return chosen if self.library.manifest(chosen).kind == "reranker" else embedder
+
+    def words(self, texts: Sequence[str], tokenizer: str) -> list[list[str]]:
+        """The words of each text, as FTS5 with this tokenizer sees them."""
+        return words.tokens(texts, tokenizer)
 
     def token_count(self, texts: Sequence[str], model: str | None) -> list[int]:
         """Tokens of each text as the model reads it: prompt, start and end tokens included."""

@@ -4,13 +4,22 @@
 in ``FUNCTIONS``. None knows how SQL reaches it or where the engine runs.
 """
 
-from sqlembed.functions import administration, embedding, engine, neighbours, ranking, state
+from sqlembed.functions import (
+    administration,
+    embedding,
+    engine,
+    neighbours,
+    ranking,
+    searching,
+    state,
+)
 from sqlembed.functions.registry import Function
 
 ALL: tuple[Function, ...] = (
     *embedding.FUNCTIONS,
     *ranking.FUNCTIONS,
     *neighbours.FUNCTIONS,
+    *searching.FUNCTIONS,
     *administration.FUNCTIONS,
     *engine.FUNCTIONS,
     *state.FUNCTIONS,

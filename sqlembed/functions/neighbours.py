@@ -30,14 +30,18 @@ def knn(
     """
     if index is None or query is None:
         return []
-    wanted = _k(k, restriction.limit)
+    wanted = count_argument(k, restriction.limit)
     found = yield from catalog.find(text_argument(index, "knn()'s index"))
-    vector = _query(engine, found, query)
+    vector = query_vector(engine, "knn()", found, query)
     bounds = (restriction.lowest, restriction.highest)
     return (yield from nearest(engine, found, vector, wanted, restriction.among, bounds))
 
 
-def _k(k: SqlValue, limit: int | None) -> int:
+def count_argument(k: SqlValue, limit: int | None) -> int:
+    """How many rows are wanted: *k*, else the statement's LIMIT, else ten.
+
+    :raises InputError: *k* is no number of rows
+    """
     if k is None:
         return DEFAULT_K if limit is None else max(1, min(limit, MOST_K))
     if not isinstance(k, int) or not 1 <= k <= MOST_K:
@@ -45,19 +49,23 @@ def _k(k: SqlValue, limit: int | None) -> int:
     return k
 
 
-def _query(
-    engine: Engine, index: Index, query: SqlValue
+def query_vector(
+    engine: Engine, who: str, index: Index, query: SqlValue
 ) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+    """A query as a unit vector of *index*'s model; it is a text, or a vector already.
+
+    :raises SpaceError: it is known to be another model's vector
+    """
     if isinstance(query, bytes):
-        vector = vectors.from_blob(query, f"knn()'s query of index {index.name}", index.dimension)
+        vector = vectors.from_blob(query, f"{who}'s query of index {index.name}", index.dimension)
         origin = engine.origin(query)
         if origin is not None and origin.fingerprint != index.space:
             raise SpaceError(
-                f"knn()'s query is a vector of {origin.model}, and index {index.name} holds vectors"
+                f"{who}'s query is a vector of {origin.model}, and index {index.name} holds vectors"
                 f" of {index.model}; they do not compare: embed_query(text, '{index.model}')"
             )
         return vectors.unit(vector)
-    text = text_argument(query, "knn()'s query (if it is no vector)")
+    text = text_argument(query, f"{who}'s query (if it is no vector)")
     check_space(engine, index)
     blob = engine.embed([text], index.model, "query")[0]
     check_space(engine, index)  # again: computing may have loaded weights installed meanwhile

@@ -43,6 +43,16 @@ class Index:
         return f"sqlembed_code_{self.index_id}"
 
     @property
+    def word_table(self) -> str:
+        """The FTS5 table of the chunks' words, likewise; where there is ``words``."""
+        return f"sqlembed_word_{self.index_id}"
+
+    @property
+    def words(self) -> str | None:
+        """The tokenizer of its words; None if it keeps none."""
+        return self.options.words
+
+    @property
     def key_table(self) -> str:
         """The table that maps other keys to integers; not every index has one."""
         return f"sqlembed_key_{self.index_id}"

@@ -172,6 +172,7 @@ def _store_page(engine: Engine, index: Index, page: Entries, failed: dict[int, s
     yield Boundary.BEGIN
     done: list[int] = []
     chunks: list[Row] = []
+    words: list[str] = []
     for key, entries in page.items():
         # Gone, if another stored the row meanwhile, perhaps with a newer text. If the row
         # changed since it was read, its newer entry stays, and what is stored now is not used.
@@ -181,9 +182,10 @@ def _store_page(engine: Engine, index: Index, page: Entries, failed: dict[int, s
         yield from store.forget(index, key)
         for ordinal, part in enumerate(embedded.get(key, [])):
             chunks.append((key, ordinal, part.start, part.stop, part.digest, part.vector))
+            words.append(part.text)
         yield from store.leave_queue(entries)
         done.append(key)
     yield from _forget_keys(index, [key for key in done if key not in found.rows])
-    yield from store.add(index, chunks)
+    yield from store.add(index, chunks, words)
     yield Boundary.COMMIT
     return len(done)

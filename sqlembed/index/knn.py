@@ -28,6 +28,7 @@ CANDIDATES = 4
 """Candidates by code for each row asked for: recall was 1.0 with three."""
 HIGHEST_CHUNK = "SELECT max(chunk) FROM main.{}"
 COUNT_CHUNKS = "SELECT count(*) FROM (SELECT key FROM main.{} ORDER BY key LIMIT {})"
+VECTORS = "SELECT vector FROM main.{} WHERE key IN ({})"
 EXACT = """
 SELECT key, start, stop, vec_distance_l2(vector, ?1) AS distance
 FROM main.{chunks} WHERE {condition} ORDER BY distance LIMIT ?2"""
@@ -100,6 +101,16 @@ def nearest(
         Neighbour(identity, hit.distance, text[hit.start : hit.stop], hit.start, hit.stop, coverage)
         for hit, identity, text in found[:k]
     ]
+
+
+def vectors_of(index: Index, keys: list[int]) -> Plan[list[bytes]]:
+    """The vectors stored of the chunks of these rows."""
+    found: list[bytes] = []
+    for part in sources.slices(keys):
+        sql = VECTORS.format(index.chunk_table, ", ".join("?" * len(part)))
+        rows = yield Statement(sql, tuple(part))
+        found += [blob for (blob,) in rows if isinstance(blob, bytes)]
+    return found
 
 
 def keys_of(index: Index, ids: Iterable[SqlValue]) -> Plan[list[int]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from sqlembed import vectors
 from sqlembed.engine.space import Space
-from sqlembed.errors import SchemaError
+from sqlembed.errors import OptionError, SchemaError
 from sqlembed.index.catalog import Index
 from sqlembed.index.options import Options
 from sqlembed.index.source import Source, mapped_names
@@ -49,6 +49,7 @@ LEAVE_QUEUE = "UPDATE main.sqlembed_queue SET index_id = 0 WHERE index_id = ?"
 SWEEP = """
 DELETE FROM main.sqlembed_queue
 WHERE index_id = 0 AND generation < (SELECT max(generation) FROM main.sqlembed_queue)"""
+WORDS = "CREATE VIRTUAL TABLE main.{} USING fts5(text, tokenize = {})"
 KEY_TABLE = (
     "CREATE TABLE main.sqlembed_key_{id}(key INTEGER PRIMARY KEY, {columns}, UNIQUE({names}))"
 )
@@ -60,6 +61,8 @@ def create(name: str, source: Source, space: Space, options: Options) -> Plan[In
     rows = yield Statement(CATALOG_ROW, (name, source.to_json(), *facts))
     index_id = int(rows[0][0])  # type: ignore[arg-type]
     yield Statement(TABLES.format(id=index_id, dimension=space.dimension))
+    if options.words is not None:
+        yield from _create_words(name, f"sqlembed_word_{index_id}", options.words)
     if source.mapped:
         names = mapped_names(source)
         columns = ", ".join(
@@ -72,6 +75,16 @@ def create(name: str, source: Source, space: Space, options: Options) -> Plan[In
         yield Statement(statement)
     stored = yield Statement(CATALOG_TRIGGERS, (index_id, json.dumps(list(statements))))
     return Index(index_id, name, source, *facts, json.loads(str(stored[0][0])))
+
+
+def _create_words(name: str, table: str, tokenizer: str) -> Plan[None]:
+    try:
+        yield Statement(WORDS.format(table, quote(tokenizer)))
+    except StatementError as error:
+        raise OptionError(
+            f"the words of index {name} cannot be kept with the tokenizer {tokenizer!r}: {error};"
+            ' choose one of FTS5, or do without: {"words": null}'
+        ) from error
 
 
 def drop(index: Index) -> Plan[None]:
@@ -88,6 +101,7 @@ def drop(index: Index) -> Plan[None]:
     for trigger in index.triggers:
         yield Statement(f"DROP TRIGGER IF EXISTS main.{trigger}")
     yield Statement(f"DROP TABLE IF EXISTS main.{index.code_table}")
+    yield Statement(f"DROP TABLE IF EXISTS main.{index.word_table}")
     yield Statement(f"DROP TABLE IF EXISTS main.{index.key_table}")
     yield Statement(LEAVE_QUEUE, (index.index_id,))
     yield Statement(SWEEP)
@@ -107,11 +121,13 @@ def forget(index: Index, key: int) -> Plan[bool]:
     if rows:
         yield Statement(f"DELETE FROM main.{index.chunk_table} WHERE key = ?", (key,))
         yield Many(f"DELETE FROM main.{index.code_table} WHERE rowid = ?", rows)
+        if index.words is not None:
+            yield Many(f"DELETE FROM main.{index.word_table} WHERE rowid = ?", rows)
     return bool(rows)
 
 
-def add(index: Index, chunks: list[Row]) -> Plan[None]:
-    """Store chunks: (key, ordinal, start, stop, digest, vector)."""
+def add(index: Index, chunks: list[Row], texts: list[str]) -> Plan[None]:
+    """Store chunks, (key, ordinal, start, stop, digest, vector), and the words of their texts."""
     if not chunks:
         return
     rows = yield Statement(f"SELECT coalesce(max(chunk), 0) FROM main.{index.chunk_table}")
@@ -122,3 +138,6 @@ def add(index: Index, chunks: list[Row]) -> Plan[None]:
     coded: list[Row] = [(first + n, code.tobytes()) for n, code in enumerate(codes)]
     yield Many(f"INSERT INTO main.{index.chunk_table} VALUES (?, ?, ?, ?, ?, ?, ?)", numbered)
     yield Many(f"INSERT INTO main.{index.code_table}(rowid, code) VALUES (?, vec_int8(?))", coded)
+    if index.words is not None:
+        worded: list[Row] = [(first + n, text) for n, text in enumerate(texts)]
+        yield Many(f"INSERT INTO main.{index.word_table}(rowid, text) VALUES (?, ?)", worded)

@@ -5,6 +5,7 @@ texts which wait, and texts that only the vectors found, are measured alike.
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ FIND = """
 SELECT rowid FROM main.{words} WHERE {words} MATCH ?1 {among}
 ORDER BY bm25({words}), rowid LIMIT ?2"""
 
+WORD = re.compile(r"\w+")
 MOST_TERMS = 32
 """Terms of a query that are looked up, the first ones; people write fewer."""
 MOST_COUNTED = 20_000
@@ -30,7 +32,7 @@ LEAST_IDF = 1e-6
 
 @dataclass(frozen=True)
 class Term:
-    """A word of a query, or a piece of several without white space between, as ``0800-123``."""
+    """A word of a query, or a piece with digits up to the next white space, as ``0800-123``."""
 
     text: str
     tokens: tuple[str, ...]
@@ -58,11 +60,6 @@ class Query:
         """Chunks with any of the terms, as an FTS5 query."""
         return " OR ".join(term.match for term in self.terms)
 
-    @property
-    def most(self) -> float:
-        """The BM25 that no text exceeds."""
-        return sum(self.idf) * (K1 + 1)
-
     def bm25(self, tokens: Sequence[str]) -> float:
         """BM25 of a text, high is better; 0 if it has none of the terms."""
         length = 1 - B + B * len(tokens) / self.average if self.average else 1.0
@@ -72,6 +69,12 @@ class Query:
                 score += idf * frequency * (K1 + 1) / (frequency + K1 * length)
         return score
 
+    def share(self, tokens: Sequence[str]) -> float:
+        """How much of what all terms say those say that a text has, 0 to 1."""
+        pairs = zip(self.terms, self.idf, strict=True)
+        had = sum(idf for term, idf in pairs if _occurrences(term.tokens, tokens))
+        return had / total if (total := sum(self.idf)) else 0.0
+
     def matched(self, tokens: Sequence[str]) -> list[str]:
         """The terms that a text has."""
         return [term.text for term in self.terms if _occurrences(term.tokens, tokens)]
@@ -79,7 +82,7 @@ class Query:
 
 def read(engine: Engine, index: Index, text: str) -> Plan[Query]:
     """Take *text* apart, and look up how much each of its terms says in *index*."""
-    terms = split(engine, text, index.words)
+    terms = split(engine, text, index.words or "")
     chunks, tokens = averages((yield Statement(AVERAGES.format(index.word_table))))
     counts = []
     for term in terms:
@@ -93,7 +96,11 @@ def read(engine: Engine, index: Index, text: str) -> Plan[Query]:
 
 def split(engine: Engine, text: str, tokenizer: str) -> list[Term]:
     """The terms of a query, each once."""
-    pieces = text.split()
+    pieces = [
+        part
+        for piece in text.split()
+        for part in ([piece] if any(map(str.isdigit, piece)) else WORD.findall(piece))
+    ]
     found: dict[tuple[str, ...], str] = {}
     for piece, tokens in zip(pieces, engine.words(pieces, tokenizer), strict=True):
         if tokens:

@@ -1,0 +1,208 @@
+"""SQL: the best answers, by meaning and by words. ``search``, ``more_like``, ``search_explain``."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sqlembed import vectors
+from sqlembed.engine.interface import Engine
+from sqlembed.errors import InputError, OptionError
+from sqlembed.functions.neighbours import count_argument, query_vector
+from sqlembed.functions.registry import Function, Restriction, Table, described, text_argument
+from sqlembed.index import catalog, fresh, knn, search, snippet
+from sqlembed.index.catalog import Index
+from sqlembed.index.search import Answer, Asked, Candidate
+from sqlembed.plan import Plan, Row, SqlValue
+
+COLUMNS = (
+    "rank", "id", "score", "text", "start", "stop", "snippet",
+    "distance", "vector_rank", "bm25", "word_rank", "share", "standing", "rerank", "coverage",
+)  # fmt: skip
+OPTIONS = ("rerank", "reranker", "wait")
+
+
+def find(
+    engine: Engine,
+    restriction: Restriction,
+    index: SqlValue,
+    query: SqlValue,
+    k: SqlValue,
+    options: SqlValue,
+) -> Plan[Iterable[Row]]:
+    """``search(index, query [, k [, options]])``: the *k* best rows, best first.
+
+    Columns: rank from 1, id, score, text, start, stop and a snippet of the best chunk; and what
+    made the score. ``id IN (...)`` restricts the rows before anything else. Without *k*,
+    LIMIT takes its place. *options* is a JSON object: ``rerank`` (rows to rerank, 0 for
+    none), ``reranker`` (a model), ``wait`` (milliseconds to spend on rows without vectors).
+    """
+    if index is None or query is None:
+        return []
+    chosen = yield from catalog.find(text_argument(index, "search()'s index"))
+    asked = _asked(engine, "search()", chosen, query, count_argument(k, restriction.limit), options)
+    answer = yield from search.search(engine, chosen, asked, restriction.among)
+    return [_row(rank, each, answer) for rank, each in enumerate(answer.found, 1)]
+
+
+def _asked(
+    engine: Engine, who: str, index: Index, query: SqlValue, k: int, options: SqlValue
+) -> Asked:
+    text = text_argument(query, f"{who}'s query")
+    asked = Asked(text, query_vector(engine, who, index, text), k)
+    if options is None:
+        return asked
+    given = _options(text_argument(options, f"{who}'s options"))
+    if (rerank := given.get("rerank")) is not None:
+        asked = replace(asked, reranked=_number("rerank", rerank, search.MOST_RERANKED))
+    if (wait := given.get("wait")) is not None:
+        asked = replace(asked, seconds=_number("wait", wait, 3_600_000) / 1000)
+    if (reranker := given.get("reranker")) is not None:
+        if not isinstance(reranker, str):
+            raise OptionError(f"option reranker is a model's name; got {json.dumps(reranker)}")
+        asked = replace(asked, reranker=reranker)
+    return asked
+
+
+def _options(text: str) -> dict[str, Any]:
+    example = 'options are a JSON object, such as {"rerank": 20}'
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"{example}; got {text!r}") from error
+    if not isinstance(given, dict):
+        raise OptionError(f"{example}; got {text!r}")
+    for name in given:
+        if name not in OPTIONS:
+            raise OptionError(f"no option is called {name!r}; the options are {', '.join(OPTIONS)}")
+    return given
+
+
+def _number(name: str, value: Any, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise OptionError(
+            f"option {name} is a whole number from 0 to {most}; got {json.dumps(value)}"
+        )
+    return value
+
+
+def _row(rank: int, found: Candidate, answer: Answer) -> Row:
+    hit = found.hit
+    worded = found.bm25 > 0
+    return (
+        rank, found.id, found.score, found.text, hit.start, hit.stop,
+        snippet.snippet(found.text, found.matched),
+        hit.distance, found.vector_rank, found.bm25 if worded else None, found.word_rank,
+        found.share, found.standing, found.rerank, answer.coverage,
+    )  # fmt: skip
+
+
+def explain(
+    engine: Engine,
+    restriction: Restriction,
+    index: SqlValue,
+    query: SqlValue,
+    k: SqlValue,
+    options: SqlValue,
+) -> Plan[Iterable[Row]]:
+    """``search_explain(index, query [, k [, options]])``: how ``search`` finds, in words.
+
+    Columns: step and detail, a row a step and then a row for each result; milliseconds.
+    """
+    if index is None or query is None:
+        return []
+    chosen = yield from catalog.find(text_argument(index, "search_explain()'s index"))
+    wanted = count_argument(k, restriction.limit)
+    asked = _asked(engine, "search_explain()", chosen, query, wanted, options)
+    answer = yield from search.search(engine, chosen, asked)
+    return [*_steps(chosen, asked, answer), *_reasons(answer)]
+
+
+def _steps(index: Index, asked: Asked, answer: Answer) -> list[Row]:
+    proposed, spent = answer.proposed, answer.milliseconds
+    details = {"rows that wait": _waiting(proposed["waiting"], answer.coverage)}
+    if answer.query is not None:
+        pairs = zip(answer.query.terms, answer.query.counts, strict=True)
+        terms = ", ".join(f"{term.text} in {count:,}" for term, count in pairs)
+        details["words of the query"] = f"of {answer.query.chunks:,} chunks: {terms or 'none'}"
+        details["words"] = f"{proposed['words']} chunks with most of these words (bm25)"
+    details["vectors"] = f"{proposed['vectors']} nearest chunks, by {index.model}"
+    details["fusion"] = (
+        f"score = {'rerank' if answer.reranked else 'cosine'}"
+        f" + {search.SHARE_WEIGHT} x share^2 + {search.STANDING_WEIGHT} x standing"
+    )
+    details["reranking"] = f"the {answer.reranked} best rows, by {asked.reranker or 'the reranker'}"
+    return [(step, details[step], round(spent[step], 1)) for step in spent]
+
+
+def _waiting(chunks: int, coverage: float) -> str:
+    if coverage == 1.0:
+        return f"{chunks} chunks of rows written since the last flush; nothing is left out"
+    return f"{chunks} chunks of rows written since the last flush; {coverage:.0%} was searched"
+
+
+def _reasons(answer: Answer) -> list[Row]:
+    rows: list[Row] = []
+    for rank, each in enumerate(answer.found, 1):
+        relevance = f"cosine {each.cosine:.2f}"
+        if each.rerank is not None:
+            relevance = f"rerank {each.rerank:.2f} ({relevance})"
+        if each.matched:
+            relevance += f" + has {', '.join(each.matched)}: {search.SHARE_WEIGHT} x"
+            relevance += f" {each.share:.2f}^2 + {search.STANDING_WEIGHT} x {each.standing:.2f}"
+        places = [
+            f"{which} {place}"
+            for which, place in (("vectors", each.vector_rank), ("words", each.word_rank))
+            if place is not None
+        ]
+        what = f"id {each.id}: {each.score:.2f} = {relevance}; place by {', by '.join(places)}"
+        rows.append((f"rank {rank}", what, None))
+    return rows
+
+
+def more_like(
+    engine: Engine, restriction: Restriction, index: SqlValue, id: SqlValue, k: SqlValue
+) -> Plan[Iterable[Row]]:
+    """``more_like(index, id [, k])``: the rows nearest to a row of the index, without itself.
+
+    Columns as those of ``knn``. A row of several chunks is compared by their mean.
+    """
+    if index is None or id is None:
+        return []
+    wanted = count_argument(k, restriction.limit)
+    found = yield from catalog.find(text_argument(index, "more_like()'s index"))
+    yield from catalog.check_watched(found)
+    keys = yield from knn.keys_of(found, [id])
+    own = yield from _vectors_of(engine, found, keys)
+    if not own:
+        raise InputError(f"index {found.name} has no row whose id is {described(id)}, or no text")
+    mean = vectors.unit(np.mean([np.frombuffer(blob, "<f4") for blob in own], axis=0))
+    bounds = (restriction.lowest, restriction.highest)
+    near = yield from knn.nearest(engine, found, mean, wanted + 1, restriction.among, bounds)
+    return [each for each in near if each.id != id][:wanted]
+
+
+def _vectors_of(engine: Engine, index: Index, keys: list[int]) -> Plan[list[bytes]]:
+    waiting = yield from fresh.read(index, keys)
+    if waiting.total:
+        embedded = fresh.embed(engine, index, waiting.texts)
+        return [part.vector for parts in embedded.values() for part in parts]
+    return (yield from knn.vectors_of(index, keys))
+
+
+FUNCTIONS: tuple[Function, ...] = (
+    Table(
+        "search", COLUMNS, find, parameters=("index_name", "query", "k", "options"), least=2,
+        restricted="id", ordered="rank",
+    ),
+    Table(
+        "search_explain", ("step", "detail", "milliseconds"), explain,
+        parameters=("index_name", "query", "k", "options"), least=2,
+    ),
+    Table(
+        "more_like", ("id", "distance", "text", "start", "stop", "coverage"), more_like,
+        parameters=("index_name", "row_id", "k"), least=2, restricted="id", ordered="distance",
+    ),
+)  # fmt: skip
