@@ -1,0 +1,230 @@
+"""search, more_like and search_explain: both legs, always fresh, restricted first; on fake models."""
+
+import math
+
+import pytest
+from harness import FakeModel, Sql
+
+FIND = "SELECT id FROM search('sms', ?)"
+FIRST = "SELECT id FROM search('sms', ?, 1)"
+WEIGHED = """SELECT id, score, distance, share, standing, rerank FROM search('sms', ?, 10, ?)"""
+PLAIN = '{"rerank": 0}'
+
+
+@pytest.fixture
+def calls(sms: Sql) -> Sql:
+    """Messages with numbers among them."""
+    for body in ("call 0800-123 now", "call 0800 456 now", "ring 07700900123 tonight"):
+        sms("INSERT INTO sms(body) VALUES (?)", body)
+    sms("SELECT sqlembed_flush()")
+    return sms
+
+
+def test_columns(sms: Sql) -> None:
+    (row,) = sms("SELECT * FROM search('sms', 'dinner at eight', 1)")
+    rank, id, score, text, start, stop, snippet, distance, *ranks = row
+    assert (rank, id, text, start, stop) == (1, 1, "dinner at eight", 0, 15)
+    assert snippet == "[dinner] [at] [eight]"
+    assert distance == pytest.approx(0, abs=1e-6)
+    vector_rank, bm25, word_rank, share, standing, rerank, coverage = ranks
+    assert (vector_rank, word_rank, share, coverage) == (1, 1, 1, 1)
+    assert bm25 > 0 and 0 < standing <= 1
+    assert score == pytest.approx(rerank + 0.5 * share**2 + 0.5 * standing)
+
+
+def test_best_first_and_ranks_count_from_one(sms: Sql) -> None:
+    rows = sms("SELECT rank, score FROM search('sms', 'dinner')")
+    assert [rank for rank, _ in rows] == [1, 2, 3, 4]
+    assert [score for _, score in rows] == sorted((score for _, score in rows), reverse=True)
+
+
+def test_a_number_is_found_by_its_digits(calls: Sql) -> None:
+    assert calls(FIRST, "0800-123") == [5]
+    assert calls(FIRST, "07700900123") == [7]
+    assert calls("SELECT bm25 FROM search('sms', '0800-123') WHERE id = 6") == [None]
+
+
+def test_bm25_is_that_of_fts5(calls: Sql) -> None:
+    query = "now dinner at 0800"
+    ours = dict(calls(f"SELECT id, bm25 FROM search('sms', '{query}') WHERE bm25 IS NOT NULL"))
+    match = " OR ".join(f'"{word}"' for word in query.split())
+    theirs = calls(
+        """SELECT c.key, -bm25(sqlembed_word_1) FROM sqlembed_word_1 AS w
+        JOIN sqlembed_chunk_1 AS c ON c.chunk = w.rowid WHERE sqlembed_word_1 MATCH ?""",
+        match,
+    )
+    assert ours == pytest.approx(dict(theirs))
+    assert len(ours) == 5
+
+
+def test_without_reranking_the_score_is_made_of_cosine_and_words(sms: Sql) -> None:
+    for _, score, distance, share, standing, rerank in sms(WEIGHED, "see dinner", PLAIN):
+        assert rerank is None
+        assert score == pytest.approx(1 - distance + 0.5 * share**2 + 0.5 * standing)
+
+
+def test_standings_add_up_to_one(calls: Sql) -> None:
+    rows = calls("SELECT bm25, standing FROM search('sms', 'call now', 10)")
+    assert sum(standing for _, standing in rows) == pytest.approx(1)
+    (a, b), (c, d) = rows[0], rows[2]
+    assert b / d == pytest.approx(math.exp((a - c) / 2))
+
+
+def test_words_no_chunk_has_change_nothing_of_the_order(sms: Sql) -> None:
+    near = sms("SELECT id FROM knn('sms', 'xyzzy plugh')")
+    assert sms("SELECT id FROM search('sms', 'xyzzy plugh', 10, ?)", PLAIN) == near
+    assert sms("SELECT sum(share), sum(standing) FROM search('sms', 'xyzzy')") == [(0, 0)]
+    assert len(sms(FIND, "!?!")) == 4
+
+
+def test_what_was_written_a_moment_ago_is_found_by_words_and_meaning(sms: Sql) -> None:
+    sms("INSERT INTO sms(body) VALUES ('ticket AB-12 is paid')")
+    assert sms(FIRST, "AB-12") == [5]
+    (before,) = sms("SELECT score, share, bm25 > 0 FROM search('sms', 'AB-12 paid', 1)")
+    sms("SELECT sqlembed_flush()")
+    (after,) = sms("SELECT score, share, bm25 > 0 FROM search('sms', 'AB-12 paid', 1)")
+    assert before[1:] == after[1:] == (1, 1)
+    sms("UPDATE sms SET body = 'nothing' WHERE id = 5")
+    assert sms("SELECT share FROM search('sms', 'AB-12') WHERE id = 5") == [0]
+    sms("DELETE FROM sms WHERE id = 5")
+    assert 5 not in sms(FIND, "nothing")
+
+
+def test_words_of_changed_and_deleted_rows_are_gone_after_a_flush(sms: Sql) -> None:
+    sms("UPDATE sms SET body = 'supper' WHERE id = 1")
+    sms("DELETE FROM sms WHERE id = 2")
+    sms("SELECT sqlembed_flush()")
+    assert sms("SELECT count(*) FROM sqlembed_word_1 WHERE text MATCH 'eight OR prize'") == [0]
+    assert sms("SELECT count(*) FROM sqlembed_word_1 WHERE text MATCH 'supper'") == [1]
+    assert sms("SELECT count(*) FROM sqlembed_word_1 JOIN sqlembed_chunk_1 ON chunk = rowid") == [3]
+    sms("INSERT INTO sqlembed_word_1(sqlembed_word_1) VALUES ('integrity-check')")
+
+
+def test_ids_restrict_before_anything_is_cut(calls: Sql) -> None:
+    for n in range(300):
+        calls("INSERT INTO sms(body) VALUES (?)", f"dinner {n}")
+    calls("SELECT sqlembed_flush()")
+    some = "SELECT id FROM search('sms', 'dinner', 3) WHERE id IN (2, 4, 6)"
+    assert sorted(calls(some)) == [2, 4, 6]
+    assert calls("SELECT id FROM search('sms', 'dinner', 3) WHERE id IN (SELECT NULL)") == []
+
+
+def test_limit_takes_the_place_of_k(calls: Sql) -> None:
+    FakeModel.texts.clear()
+    assert len(calls("SELECT id FROM search('sms', 'call') LIMIT 2")) == 2
+    assert len(calls("SELECT id FROM search('sms', 'call') ORDER BY rank LIMIT 1 OFFSET 6")) == 1
+
+
+def test_a_vector_leg_alone_where_an_index_keeps_no_words(sms: Sql) -> None:
+    sms("""SELECT sqlembed_index('sms', 'body', '{"name": "bare", "words": null}')""")
+    rows = sms("SELECT id, bm25, share FROM search('bare', 'dinner at eight')")
+    assert rows[0] == (1, None, 0) and len(rows) == 4
+    assert sms("SELECT count(*) FROM sqlite_schema WHERE name LIKE 'sqlembed_word_2%'") == [0]
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "query", "found"),
+    [("porter unicode61", "dinners", 1), ("trigram", "nner at ei", 1), ("unicode61", "EIGHT", 1)],
+)
+def test_tokenizers(sms: Sql, tokenizer: str, query: str, found: int) -> None:
+    sms(f"""SELECT sqlembed_index('sms', 'body', '{{"name": "t", "words": "{tokenizer}"}}')""")
+    sql = "SELECT id, bm25 > 0 FROM search('t', ?, 1, ?)"
+    assert sms(sql, query, PLAIN) == [(found, 1)]
+    sms("INSERT INTO sms(body) VALUES ('nine dinners at nine')")
+    waiting = sms("SELECT bm25 > 0 FROM search('t', ?, 10, ?) WHERE id = 5", "dinners", PLAIN)
+    assert waiting == [1]
+
+
+def test_a_tokenizer_that_fts5_lacks_leaves_nothing_behind(sms: Sql) -> None:
+    message = sms.error("""SELECT sqlembed_index('sms', 'body', '{"name": "t", "words": "nope"}')""")
+    assert message.startswith("OptionError") and "'nope'" in message
+    assert sms("SELECT name FROM sqlembed_status") == ["sms"]
+
+
+def test_reranking_reads_the_best_rows_only(calls: Sql) -> None:
+    rows = calls("""SELECT rerank FROM search('sms', 'call now', 2, '{"rerank": 3}')""")
+    assert all(rerank is not None for rerank in rows) and len(rows) == 2
+
+
+def test_a_model_of_ones_choice_reranks(sms: Sql, fake_data: object) -> None:
+    from harness import install_fake
+
+    install_fake("judge", "reranker", 1)
+    rows = sms("""SELECT id, rerank FROM search('sms', 'win now', 2, '{"reranker": "judge"}')""")
+    assert rows[0] == (2, 1.0)
+
+
+def test_waiting_rows_with_the_words_are_embedded_first(
+    sms: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_CHUNKS", 3)
+    sms("INSERT INTO sms(body) VALUES ('the parcel has come')")
+    for n in range(20):
+        sms("INSERT INTO sms(body) VALUES (?)", f"filler {n}")
+    (row,) = sms("SELECT id, coverage FROM search('sms', 'parcel', 1)")
+    assert row[0] == 5 and row[1] < 1
+    assert sms("SELECT id FROM knn('sms', 'parcel', 1)") != [5]
+
+
+def test_no_time_for_waiting_rows_still_answers(sms: Sql) -> None:
+    for n in range(100):
+        sms("INSERT INTO sms(body) VALUES (?)", f"filler {n}")
+    found = sms("""SELECT id, coverage FROM search('sms', 'prize', 1, '{"wait": 0}')""")
+    assert found[0][0] == 2 and found[0][1] < 1
+
+
+def test_null_in_nothing_out(sms: Sql) -> None:
+    assert sms("SELECT * FROM search(NULL, 'x')") == []
+    assert sms("SELECT * FROM search('sms', NULL)") == []
+    assert sms("SELECT * FROM more_like('sms', NULL)") == []
+    assert sms("SELECT * FROM search_explain(NULL, 'x')") == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("search('sms')", "query is missing"),
+        ("search('nope', 'x')", "NotFoundError: no index is called 'nope'"),
+        ("search('sms', 5)", "InputError: search()'s query is a text; got the integer 5"),
+        ("search('sms', x'00')", "InputError: search()'s query is a text; got a BLOB"),
+        ("search('sms', 'x', 0)", "InputError: k is a whole number from 1 to 4096; got the integer 0"),
+        ("search('sms', 'x', 1, '{')", "OptionError: options are a JSON object"),
+        ("search('sms', 'x', 1, '[]')", "OptionError: options are a JSON object"),
+        ("search('sms', 'x', 1, '{\"n\": 1}')", "the options are rerank, reranker, wait"),
+        ("search('sms', 'x', 1, '{\"rerank\": -1}')", "option rerank is a whole number from 0 to 200"),
+        ("search('sms', 'x', 1, '{\"wait\": \"1\"}')", "option wait is a whole number"),
+        ("search('sms', 'x', 1, '{\"reranker\": 1}')", "option reranker is a model's name; got 1"),
+        ("search('sms', 'x', 1, '{\"reranker\": \"no\"}')", "NotFoundError: no model is called 'no'"),
+        ("more_like('sms', 99)", "InputError: index sms has no row whose id is the integer 99"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_an_error_in_words(sms: Sql, call: str, message: str) -> None:
+    assert message in sms.error(f"SELECT * FROM {call}")
+
+
+def test_a_query_of_strange_characters_is_only_text(sms: Sql) -> None:
+    for query in ('"', "'; DROP TABLE sms", "a AND NOT b*", "NEAR(x y)", "col:x", "\x00", "1-2" * 99):
+        assert len(sms(FIND, query)) == 4, query
+
+
+def test_more_like_a_row_leaves_that_row_out(sms: Sql) -> None:
+    assert sms("SELECT id FROM more_like('sms', 1, 1)") == [3]
+    assert 1 not in sms("SELECT id FROM more_like('sms', 1)")
+    assert len(sms("SELECT id FROM more_like('sms', 1, 2)")) == 2
+    sms("INSERT INTO sms(body) VALUES ('dinner at nine')")
+    assert sms("SELECT id FROM more_like('sms', 5, 1)") == [1]
+
+
+def test_more_like_several_rows_at_once(sms: Sql) -> None:
+    sql = "SELECT id FROM knn('sms', (SELECT vec_mean(embed(body)) FROM sms WHERE id IN (1, 3)), 2)"
+    assert sorted(sms(sql)) == [1, 3]
+
+
+def test_an_explanation_says_why(calls: Sql) -> None:
+    rows = calls("SELECT step, detail FROM search_explain('sms', 'call 0800-123', 2)")
+    told = dict(rows)
+    assert told["words of the query"] == "of 7 chunks: call in 2, 0800-123 in 1"
+    assert "nearest chunks, by fake" in told["vectors"]
+    assert told["rank 1"].startswith("id 5: ")
+    assert "has call, 0800-123" in told["rank 1"] and "place by vectors 1" in told["rank 1"]
+    assert "rank 3" not in told
