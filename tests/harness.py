@@ -69,7 +69,7 @@ class FakeModel:
     def chunk(
         self, texts: Sequence[str], role: str = "document", chunking: Chunking = WITHOUT_OVERLAP
     ) -> list[list[Chunk]]:
-        size, overlap = chunking.resolved(self.manifest.context, self.manifest.name)
+        size, overlap = chunking.resolved(self.manifest.name, self.manifest.context, self.count)
         return chunk(texts, size, self.count, overlap)
 
     def count(self, texts: Sequence[str], role: str = "document") -> list[int]:

@@ -28,7 +28,7 @@ Count = Callable[[Sequence[str]], list[int]]
 """Tokens of each text, everything included that the model adds."""
 
 LEAST_TOKENS = 8
-"""The smallest size of a chunk, and the least of it that is left for the text itself."""
+"""The least that a chunk must have room for, beside what the model adds."""
 DEFAULT_OVERLAP = 0.1
 """Of the size: one or two sentences, for a ninth more to compute and to store."""
 CHARACTERS = 32
@@ -60,17 +60,19 @@ class Chunking:
     overlap: int | None = None
     """The most that is repeated from the chunk before; a tenth of *tokens*, if not given."""
 
-    def resolved(self, context: int, model: str) -> tuple[int, int]:
+    def resolved(self, model: str, context: int, count: Count) -> tuple[int, int]:
         """The size and the overlap for a model that reads *context* tokens.
 
         :raises OptionError: they are not possible
         """
-        tokens = context if self.tokens is None else self.tokens
-        if not LEAST_TOKENS <= tokens <= context:
-            raise OptionError(
-                f"option tokens is a whole number from {LEAST_TOKENS} to {context}, which {model}"
-                f" reads; got {tokens}"
-            )
+        tokens = context
+        if self.tokens is not None:
+            tokens, least = self.tokens, count([""])[0] + LEAST_TOKENS
+            if not least <= tokens <= context:
+                raise OptionError(
+                    f"option tokens is a whole number from {least} to {context}, which {model}"
+                    f" reads; got {tokens}"
+                )
         overlap = int(tokens * DEFAULT_OVERLAP) if self.overlap is None else self.overlap
         if not 0 <= overlap < tokens / 2:
             raise OptionError(

@@ -95,8 +95,12 @@ class Model:
         self, texts: Sequence[str], role: Role = "document", chunking: Chunking = WITHOUT_OVERLAP
     ) -> list[list[Chunk]]:
         """Each text in parts that the model reads whole; one part if it fits."""
-        size, overlap = chunking.resolved(self.manifest.context, self.manifest.name)
-        return chunk(texts, size, lambda parts: self.count(parts, role), overlap)
+
+        def count(parts: Sequence[str]) -> list[int]:
+            return self.count(parts, role)
+
+        size, overlap = chunking.resolved(self.manifest.name, self.manifest.context, count)
+        return chunk(texts, size, count, overlap)
 
     def count(self, texts: Sequence[str], role: Role = "document") -> list[int]:
         """Tokens of each text as the model reads it: prompt, start and end tokens included."""

@@ -4,11 +4,20 @@
 in ``FUNCTIONS``. None knows how SQL reaches it or where the engine runs.
 """
 
-from sqlembed.functions import administration, embedding, engine, neighbours, ranking, state
+from sqlembed.functions import (
+    administration,
+    chunking,
+    embedding,
+    engine,
+    neighbours,
+    ranking,
+    state,
+)
 from sqlembed.functions.registry import Function
 
 ALL: tuple[Function, ...] = (
     *embedding.FUNCTIONS,
+    *chunking.FUNCTIONS,
     *ranking.FUNCTIONS,
     *neighbours.FUNCTIONS,
     *administration.FUNCTIONS,

@@ -34,6 +34,8 @@ def index(
     space = engine.space(chosen.model)
     if chosen.backlog == "now":
         engine.load(space.model)  # what cannot be loaded must fail before anything is made
+    if chosen.lasting != index_options.Lasting():
+        engine.chunk([""], chosen.model, chosen.lasting.chunking)  # so must what it cannot read
     yield Boundary.BEGIN
     if (yield from _exists(name, chosen)):  # made by another meanwhile
         yield Boundary.COMMIT

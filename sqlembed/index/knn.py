@@ -168,11 +168,14 @@ def _fresh(
 
 def _affordable(engine: Engine, index: Index, texts: dict[int, str]) -> dict[int, str]:
     """Those of *texts*, newest first, whose vectors are remembered or may be computed now."""
-    known = engine.recall(list(texts.values()), index.model, "document")
+    chunking = index.options.chunking
+    # A text that is remembered may yet have been read whole, where this index cuts it.
+    whole = [] if chunking.tokens else list(texts.values())
+    known = engine.recall(whole, index.model, "document")
     unknown = [text for text in dict.fromkeys(texts.values()) if text not in known]
     affordable = set(known)
     room = FRESH_CHUNKS
-    for text, chunks in zip(unknown, engine.chunk(unknown, index.model), strict=True):
+    for text, chunks in zip(unknown, engine.chunk(unknown, index.model, chunking), strict=True):
         parts = list({part.text for part in chunks})
         missing = len(parts) - len(engine.recall(parts, index.model, "document"))
         # The first may exceed the budget alone, or a very long text would never be searched.
