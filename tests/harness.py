@@ -9,7 +9,7 @@ import apsw
 import numpy as np
 import pytest
 
-from sqlembed.engine.chunk import Chunk, chunk
+from sqlembed.engine.chunk import WITHOUT_OVERLAP, Chunk, Chunking, chunk
 from sqlembed.engine.late import Tokens
 from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import ModelError
@@ -66,8 +66,11 @@ class FakeModel:
         asked = set(query.split())
         return [len(asked & set(document.split())) / len(asked) for document in documents]
 
-    def chunk(self, texts: Sequence[str], role: str = "document") -> list[list[Chunk]]:
-        return [chunk(text, self.manifest.context, self.count) for text in texts]
+    def chunk(
+        self, texts: Sequence[str], role: str = "document", chunking: Chunking = WITHOUT_OVERLAP
+    ) -> list[list[Chunk]]:
+        size, overlap = chunking.resolved(self.manifest.name, self.manifest.context, self.count)
+        return chunk(texts, size, self.count, overlap)
 
     def count(self, texts: Sequence[str], role: str = "document") -> list[int]:
         return [len(text.split()) + 2 for text in texts]

@@ -24,6 +24,7 @@ FORBIDDEN = {
 ONLY = {
     "llama_cpp": ["engine/llama.py"],
     "sqlite_vec": ["doors/apsw_door.py", "cli/doctor.py"],
+    "regex": ["engine/boundary.py"],
     "tokenizers": ["engine/tokenize.py", "weights", "cli/doctor.py"],
     "huggingface_hub": ["weights/hub.py"],
     "apsw": ["doors", "cli", "engine/cache.py", "__init__.py"],

@@ -7,7 +7,7 @@ loadable extension does) needs neither SQLite nor llama.cpp.
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from sqlembed.engine.chunk import Chunk
+from sqlembed.engine.chunk import AS_USUAL, Chunk, Chunking
 from sqlembed.engine.front import Front
 from sqlembed.engine.space import Space
 from sqlembed.weights.manifest import Role
@@ -92,7 +92,9 @@ class Engine(Protocol):
     def token_count(self, texts: Sequence[str], model: str | None) -> list[int]:
         """Tokens of each text as the model reads it."""
 
-    def chunk(self, texts: Sequence[str], model: str | None) -> list[list[Chunk]]:
+    def chunk(
+        self, texts: Sequence[str], model: str | None, chunking: Chunking = AS_USUAL
+    ) -> list[list[Chunk]]:
         """Each text in parts that the model reads whole."""
 
     def load(self, model: str) -> None:

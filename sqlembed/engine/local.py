@@ -10,7 +10,7 @@ import numpy as np
 from sqlembed import settings
 from sqlembed.engine import metrics, words
 from sqlembed.engine.cache import Cache
-from sqlembed.engine.chunk import Chunk
+from sqlembed.engine.chunk import AS_USUAL, Chunk, Chunking
 from sqlembed.engine.front import Front
 from sqlembed.engine.interface import CacheFile, CacheState, Metric, ModelState
 from sqlembed.engine.library import Library
@@ -118,12 +118,17 @@ class LocalEngine:
         with self.library.use(self._name(model)) as loaded:
             return loaded.count(texts)
 
-    def chunk(self, texts: Sequence[str], model: str | None) -> list[list[Chunk]]:
-        """Each text in parts that the model reads whole; one part if it fits."""
+    def chunk(
+        self, texts: Sequence[str], model: str | None, chunking: Chunking = AS_USUAL
+    ) -> list[list[Chunk]]:
+        """Each text in parts that the model reads whole; one part if it fits.
+
+        :raises OptionError: the model cannot be given parts of that size
+        """
         if not texts:
             return []
         with self.library.embedder(self._name(model)) as loaded:
-            return loaded.chunk(texts)
+            return loaded.chunk(texts, "document", chunking)
 
     def load(self, model: str) -> None:
         """Bring *model* into memory now, its file checked and its probes tried.

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from sqlembed import settings
-from sqlembed.engine.chunk import Chunk, chunk
+from sqlembed.engine.chunk import WITHOUT_OVERLAP, Chunk, Chunking, chunk
 from sqlembed.engine.late import Tokens, join
 from sqlembed.engine.llama import Context, TokenIds, Weights, refuse_after_fork
 from sqlembed.engine.metrics import ModelFigures
@@ -84,22 +84,23 @@ class Model:
         room = self.manifest.context - len(self._tokenizer.encode_pairs([(query, "")])[0])
         if room < 1:
             raise self._too_long(query, self.manifest.context - room)
-        parts = [chunk(document, room, self._plain_counts) for document in documents]
+        parts = chunk(documents, room, self._plain_counts)
         pairs = [(query, part.text) for chunks in parts for part in chunks]
         with self._figures.tokenization.time():
             encoded = self._tokenizer.encode_pairs(pairs)
         scored = iter(self._run(encoded, self._relevance))
         return [max(next(scored) for _ in chunks) for chunks in parts]
 
-    def chunk(self, texts: Sequence[str], role: Role = "document") -> list[list[Chunk]]:
+    def chunk(
+        self, texts: Sequence[str], role: Role = "document", chunking: Chunking = WITHOUT_OVERLAP
+    ) -> list[list[Chunk]]:
         """Each text in parts that the model reads whole; one part if it fits."""
-        most = self.manifest.context
-        return [
-            [Chunk(text, 0, len(text))]
-            if tokens <= most
-            else chunk(text, most, lambda parts: self.count(parts, role))
-            for text, tokens in zip(texts, self.count(texts, role), strict=True)
-        ]
+
+        def count(parts: Sequence[str]) -> list[int]:
+            return self.count(parts, role)
+
+        size, overlap = chunking.resolved(self.manifest.name, self.manifest.context, count)
+        return chunk(texts, size, count, overlap)
 
     def count(self, texts: Sequence[str], role: Role = "document") -> list[int]:
         """Tokens of each text as the model reads it: prompt, start and end tokens included."""

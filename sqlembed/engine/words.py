@@ -17,14 +17,10 @@ def tokens(texts: Sequence[str], tokenizer: str) -> list[list[str]]:
     :raises InputError: FTS5 has no such tokenizer
     """
     split = _tokenizer(tokenizer)
+    mode = apsw.FTS5_TOKENIZE_DOCUMENT
+    plain = {"include_offsets": False, "include_colocated": False}
     return [
-        split(
-            text.encode("utf-8", "replace"),
-            apsw.FTS5_TOKENIZE_DOCUMENT,
-            None,
-            include_offsets=False,
-            include_colocated=False,
-        )
+        list(map(str, split(text.encode("utf-8", "replace"), mode, None, **plain)))
         for text in texts
     ]
 

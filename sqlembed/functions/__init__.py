@@ -6,6 +6,7 @@ in ``FUNCTIONS``. None knows how SQL reaches it or where the engine runs.
 
 from sqlembed.functions import (
     administration,
+    chunking,
     embedding,
     engine,
     neighbours,
@@ -17,6 +18,7 @@ from sqlembed.functions.registry import Function
 
 ALL: tuple[Function, ...] = (
     *embedding.FUNCTIONS,
+    *chunking.FUNCTIONS,
     *ranking.FUNCTIONS,
     *neighbours.FUNCTIONS,
     *searching.FUNCTIONS,

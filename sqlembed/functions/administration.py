@@ -1,5 +1,6 @@
 """SQL: make, fill and drop indexes. ``sqlembed_index``, ``sqlembed_flush``, ``sqlembed_drop``."""
 
+from sqlembed.engine.chunk import Chunking
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, SchemaError
 from sqlembed.functions.registry import Function, Procedure, described, text_argument
@@ -34,6 +35,8 @@ def index(
     space = engine.space(chosen.model)
     if chosen.backlog == "now":
         engine.load(space.model)  # what cannot be loaded must fail before anything is made
+    if chosen.lasting.chunking != Chunking():
+        engine.chunk([""], chosen.model, chosen.lasting.chunking)  # so must what it cannot read
     yield Boundary.BEGIN
     if (yield from _exists(name, chosen)):  # made by another meanwhile
         yield Boundary.COMMIT

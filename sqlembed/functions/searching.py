@@ -14,6 +14,7 @@ from sqlembed.functions.neighbours import count_argument, query_vector
 from sqlembed.functions.registry import Function, Restriction, Table, described, text_argument
 from sqlembed.index import catalog, fresh, knn, search, snippet
 from sqlembed.index.catalog import Index
+from sqlembed.index.options import read, whole_number
 from sqlembed.index.search import Answer, Asked, Candidate
 from sqlembed.plan import Plan, Row, SqlValue
 
@@ -22,6 +23,7 @@ COLUMNS = (
     "distance", "vector_rank", "bm25", "word_rank", "share", "standing", "rerank", "coverage",
 )  # fmt: skip
 OPTIONS = ("rerank", "reranker", "wait")
+EXAMPLE = '{"rerank": 20}'
 
 
 def find(
@@ -54,7 +56,7 @@ def _asked(
     asked = Asked(text, query_vector(engine, who, index, text), k)
     if options is None:
         return asked
-    given = _options(text_argument(options, f"{who}'s options"))
+    given = read(text_argument(options, f"{who}'s options"), OPTIONS, EXAMPLE)
     if (rerank := given.get("rerank")) is not None:
         asked = replace(asked, reranked=_number("rerank", rerank, search.MOST_RERANKED))
     if (wait := given.get("wait")) is not None:
@@ -66,26 +68,10 @@ def _asked(
     return asked
 
 
-def _options(text: str) -> dict[str, Any]:
-    example = 'options are a JSON object, such as {"rerank": 20}'
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise OptionError(f"{example}; got {text!r}") from error
-    if not isinstance(given, dict):
-        raise OptionError(f"{example}; got {text!r}")
-    for name in given:
-        if name not in OPTIONS:
-            raise OptionError(f"no option is called {name!r}; the options are {', '.join(OPTIONS)}")
-    return given
-
-
 def _number(name: str, value: Any, most: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise OptionError(
-            f"option {name} is a whole number from 0 to {most}; got {json.dumps(value)}"
-        )
-    return value
+    if not 0 <= whole_number(name, value) <= most:
+        raise OptionError(f"option {name} is a whole number from 0 to {most}; got {value}")
+    return int(value)
 
 
 def _row(rank: int, found: Candidate, answer: Answer) -> Row:
@@ -157,7 +143,7 @@ def _reasons(answer: Answer) -> list[Row]:
             for which, place in (("vectors", each.vector_rank), ("words", each.word_rank))
             if place is not None
         ]
-        what = f"id {each.id}: {each.score:.2f} = {relevance}; place by {', by '.join(places)}"
+        what = f"id {each.id!r}: {each.score:.2f} = {relevance}; place by {', by '.join(places)}"
         rows.append((f"rank {rank}", what, None))
     return rows
 

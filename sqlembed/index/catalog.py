@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlembed import resources
 from sqlembed.errors import NotFoundError, SchemaError
+from sqlembed.index.options import Lasting
 from sqlembed.index.source import Source
 from sqlembed.plan import Plan, Row, Statement
 
@@ -13,8 +14,11 @@ HAS_CATALOG = "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = 
 APPLIED = "SELECT max(number) FROM main.sqlembed_migration"
 RECORD = "INSERT INTO main.sqlembed_migration(number, name) VALUES (?, ?)"
 SELECT = """
-SELECT index_id, name, source, model, space, dimension, mode, triggers
+SELECT index_id, name, source, model, space, dimension, mode, triggers, {}
 FROM main.sqlembed_catalog ORDER BY name"""
+OPTIONS_SINCE = 2
+"""The format with the column ``options``. To read an older one must not change it: the database
+may be read-only, or belong to programs with an older sqlembed."""
 TRIGGERS = "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND name IN ({})"
 MIGRATION = re.compile(r"(\d{4})_(\w+)")
 
@@ -31,6 +35,7 @@ class Index:
     dimension: int
     mode: str
     triggers: dict[str, str]
+    options: Lasting
 
     @property
     def chunk_table(self) -> str:
@@ -67,8 +72,8 @@ def listed() -> Plan[list[Index]]:
     """Every index of the database."""
     if not (yield from has_catalog()):
         return []
-    yield from check_format()
-    return [_index(row) for row in (yield Statement(SELECT))]
+    options = "options" if (yield from check_format()) >= OPTIONS_SINCE else "'{}'"
+    return [_index(row) for row in (yield Statement(SELECT.format(options)))]
 
 
 def find(name: str) -> Plan[Index]:
@@ -109,26 +114,30 @@ def migrate() -> Plan[None]:
     """Bring our tables to the newest format, each step with its record."""
     applied = 0
     if (yield from has_catalog()):
-        yield from check_format()
-        applied = yield from _applied()
+        applied = yield from check_format()
     for number, name, script in _migrations():
         if number > applied:
             yield Statement(script)
             yield Statement(RECORD, (number, name))
 
 
-def check_format() -> Plan[None]:
-    """Refuse a database that a newer sqlembed has changed."""
-    applied, newest = (yield from _applied()), _migrations()[-1][0]
+def check_format() -> Plan[int]:
+    """The format of our tables here.
+
+    :raises SchemaError: a newer sqlembed has changed them
+    """
+    rows = yield Statement(APPLIED)
+    applied, newest = int(str(rows[0][0] or 0)), _migrations()[-1][0]
     if applied > newest:
         raise SchemaError(
             f"this database has format {applied} of sqlembed's tables, and this sqlembed knows"
             f" formats up to {newest}; upgrade sqlembed"
         )
+    return applied
 
 
 def _index(row: Row) -> Index:
-    index_id, name, source, model, space, dimension, mode, triggers = row
+    index_id, name, source, model, space, dimension, mode, triggers, options = row
     return Index(
         int(str(index_id)),
         str(name),
@@ -138,12 +147,8 @@ def _index(row: Row) -> Index:
         int(str(dimension)),
         str(mode),
         json.loads(str(triggers)),
+        Lasting.from_json(str(options)),
     )
-
-
-def _applied() -> Plan[int]:
-    rows = yield Statement(APPLIED)
-    return int(str(rows[0][0] or 0))
 
 
 def _migrations() -> list[tuple[int, str, str]]:

@@ -123,7 +123,8 @@ def check_space(engine: Engine, index: Index) -> None:
 def embed_rows(engine: Engine, index: Index, texts: dict[int, str]) -> dict[int, list[Embedded]]:
     """The chunks of each row's text with their vectors, by key; all in one batch."""
     space = engine.space(index.model)
-    parts = dict(zip(texts, engine.chunk(list(texts.values()), index.model), strict=True))
+    cut = engine.chunk(list(texts.values()), index.model, index.options.chunking)
+    parts = dict(zip(texts, cut, strict=True))
     flat = [part.text for chunks in parts.values() for part in chunks]
     vectors = iter(engine.embed(flat, index.model, "document"))
     return {

@@ -102,12 +102,16 @@ def _affordable(
     engine: Engine, index: Index, texts: dict[int, str], *, slices: bool
 ) -> Iterable[dict[int, str]]:
     """Those of *texts* that may be embedded now: first what is remembered, then what is not."""
-    known = engine.recall(list(texts.values()), index.model, "document")
+    chunking = index.options.chunking
+    # A text that is remembered may yet have been read whole, where this index cuts it.
+    whole = [] if chunking.tokens else list(texts.values())
+    known = engine.recall(whole, index.model, "document")
     yield {key: text for key, text in texts.items() if text in known}
     unknown = {text: None for text in texts.values() if text not in known}
     room, begun = MOST_CHUNKS, 0
     chosen: set[str] = set()
-    for text, chunks in zip(unknown, engine.chunk(list(unknown), index.model), strict=True):
+    cut = engine.chunk(list(unknown), index.model, chunking)
+    for text, chunks in zip(unknown, cut, strict=True):
         parts = list({part.text for part in chunks})
         missing = len(parts) - len(engine.recall(parts, index.model, "document"))
         # The first may exceed the budget alone, or a very long text would never be searched.

@@ -18,8 +18,8 @@ from sqlembed.index.triggers import triggers
 from sqlembed.plan import Many, Plan, Row, Statement, StatementError, quote
 
 CATALOG_ROW = """
-INSERT INTO main.sqlembed_catalog(name, source, model, space, dimension, mode, triggers)
-VALUES (?, ?, ?, ?, ?, ?, '{}') RETURNING index_id"""
+INSERT INTO main.sqlembed_catalog(name, source, model, space, dimension, mode, options, triggers)
+VALUES (?, ?, ?, ?, ?, ?, ?, '{}') RETURNING index_id"""
 CATALOG_TRIGGERS = """
 UPDATE main.sqlembed_catalog SET triggers = (
     SELECT json_group_object(name, sql) FROM main.sqlite_schema
@@ -58,7 +58,8 @@ KEY_TABLE = (
 def create(name: str, source: Source, space: Space, options: Options) -> Plan[Index]:
     """Make an index's row, tables and triggers; no vectors yet."""
     facts = (space.model, space.fingerprint, space.dimension, options.mode)
-    rows = yield Statement(CATALOG_ROW, (name, source.to_json(), *facts))
+    lasting = options.lasting
+    rows = yield Statement(CATALOG_ROW, (name, source.to_json(), *facts, lasting.to_json()))
     index_id = int(rows[0][0])  # type: ignore[arg-type]
     yield Statement(TABLES.format(id=index_id, dimension=space.dimension))
     if options.words is not None:
@@ -74,7 +75,7 @@ def create(name: str, source: Source, space: Space, options: Options) -> Plan[In
     for statement in statements.values():
         yield Statement(statement)
     stored = yield Statement(CATALOG_TRIGGERS, (index_id, json.dumps(list(statements))))
-    return Index(index_id, name, source, *facts, json.loads(str(stored[0][0])))
+    return Index(index_id, name, source, *facts, json.loads(str(stored[0][0])), lasting)
 
 
 def _create_words(name: str, table: str, tokenizer: str) -> Plan[None]:

@@ -19,7 +19,7 @@ def test_it_returns_when_the_rows_that_exist_are_indexed(sms: Sql) -> None:
     assert sms("SELECT name, source, expression, model, dimension, mode, indexed, chunks, waiting FROM sqlembed_status") == [
         ("sms", "sms", "body", "fake", 64, "deferred", 4, 4, 0)
     ]  # fmt: skip
-    assert sms("SELECT number, name FROM sqlembed_migration") == [(1, "first")]
+    assert sms("SELECT number, name FROM sqlembed_migration") == [(1, "first"), (2, "options")]
     assert sms.one("PRAGMA user_version") == 0
 
 

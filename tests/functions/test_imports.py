@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 HEAVY = ("apsw", "llama_cpp", "tokenizers", "gguf", "safetensors", "huggingface_hub",
-         "prometheus_client", "sqlite_vec", "rich", "click")  # fmt: skip
+         "prometheus_client", "sqlite_vec", "rich", "click", "regex")  # fmt: skip
 PROGRAM = f"""
 import sys, sqlembed.functions
 print(len(sqlembed.functions.ALL), *(name for name in {HEAVY} if name in sys.modules))

@@ -96,7 +96,8 @@ def test_words_of_changed_and_deleted_rows_are_gone_after_a_flush(sms: Sql) -> N
     sms("SELECT sqlembed_flush()")
     assert sms("SELECT count(*) FROM sqlembed_word_1 WHERE text MATCH 'eight OR prize'") == [0]
     assert sms("SELECT count(*) FROM sqlembed_word_1 WHERE text MATCH 'supper'") == [1]
-    assert sms("SELECT count(*) FROM sqlembed_word_1 JOIN sqlembed_chunk_1 ON chunk = rowid") == [3]
+    same = "SELECT (SELECT count(*) FROM sqlembed_chunk_1), count(*) FROM sqlembed_word_1"
+    assert sms(same) == [(3, 3)]
     sms("INSERT INTO sqlembed_word_1(sqlembed_word_1) VALUES ('integrity-check')")
 
 
@@ -124,19 +125,24 @@ def test_a_vector_leg_alone_where_an_index_keeps_no_words(sms: Sql) -> None:
 
 @pytest.mark.parametrize(
     ("tokenizer", "query", "found"),
-    [("porter unicode61", "dinners", 1), ("trigram", "nner at ei", 1), ("unicode61", "EIGHT", 1)],
+    [
+        ("unicode61", "EIGHT dinners", {1}),
+        ("porter unicode61", "dinners", {1, 3}),
+        ("trigram", "nner at", {1, 3}),
+    ],
 )
-def test_tokenizers(sms: Sql, tokenizer: str, query: str, found: int) -> None:
+def test_tokenizers(sms: Sql, tokenizer: str, query: str, found: set[int]) -> None:
     sms(f"""SELECT sqlembed_index('sms', 'body', '{{"name": "t", "words": "{tokenizer}"}}')""")
-    sql = "SELECT id, bm25 > 0 FROM search('t', ?, 1, ?)"
-    assert sms(sql, query, PLAIN) == [(found, 1)]
+    sql = "SELECT id FROM search('t', ?, 10, ?) WHERE bm25 > 0"
+    assert set(sms(sql, query, PLAIN)) == found
     sms("INSERT INTO sms(body) VALUES ('nine dinners at nine')")
-    waiting = sms("SELECT bm25 > 0 FROM search('t', ?, 10, ?) WHERE id = 5", "dinners", PLAIN)
-    assert waiting == [1]
+    assert set(sms(sql, query, PLAIN)) == {*found, 5}
 
 
 def test_a_tokenizer_that_fts5_lacks_leaves_nothing_behind(sms: Sql) -> None:
-    message = sms.error("""SELECT sqlembed_index('sms', 'body', '{"name": "t", "words": "nope"}')""")
+    message = sms.error(
+        """SELECT sqlembed_index('sms', 'body', '{"name": "t", "words": "nope"}')"""
+    )
     assert message.startswith("OptionError") and "'nope'" in message
     assert sms("SELECT name FROM sqlembed_status") == ["sms"]
 
@@ -161,9 +167,9 @@ def test_waiting_rows_with_the_words_are_embedded_first(
     sms("INSERT INTO sms(body) VALUES ('the parcel has come')")
     for n in range(20):
         sms("INSERT INTO sms(body) VALUES (?)", f"filler {n}")
+    assert sms("SELECT id FROM knn('sms', 'parcel', 1)") != [5]
     (row,) = sms("SELECT id, coverage FROM search('sms', 'parcel', 1)")
     assert row[0] == 5 and row[1] < 1
-    assert sms("SELECT id FROM knn('sms', 'parcel', 1)") != [5]
 
 
 def test_no_time_for_waiting_rows_still_answers(sms: Sql) -> None:
@@ -203,7 +209,15 @@ def test_bad_input_is_an_error_in_words(sms: Sql, call: str, message: str) -> No
 
 
 def test_a_query_of_strange_characters_is_only_text(sms: Sql) -> None:
-    for query in ('"', "'; DROP TABLE sms", "a AND NOT b*", "NEAR(x y)", "col:x", "\x00", "1-2" * 99):
+    for query in (
+        '"',
+        "'; DROP TABLE sms",
+        "a AND NOT b*",
+        "NEAR(x y)",
+        "col:x",
+        "\x00",
+        "1-2" * 99,
+    ):
         assert len(sms(FIND, query)) == 4, query
 
 
