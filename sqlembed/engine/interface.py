@@ -86,6 +86,9 @@ class Engine(Protocol):
     def reranker(self, embedder: str) -> str:
         """What reranks what *embedder* found: a cross-encoder if one is in use, else itself."""
 
+    def is_embedder(self, model: str) -> bool:
+        """Whether *model* gives vectors, and reranks by these."""
+
     def words(self, texts: Sequence[str], tokenizer: str) -> list[list[str]]:
         """The words of each text, as FTS5 with this tokenizer sees them."""
 

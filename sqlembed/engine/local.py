@@ -109,6 +109,10 @@ class LocalEngine:
         chosen = self.library.reranker()
         return chosen if self.library.manifest(chosen).kind == "reranker" else embedder
 
+    def is_embedder(self, model: str) -> bool:
+        """Whether *model* gives vectors, and reranks by these."""
+        return self.library.manifest(model).kind == "embedder"
+
     def words(self, texts: Sequence[str], tokenizer: str) -> list[list[str]]:
         """The words of each text, as FTS5 with this tokenizer sees them."""
         return words.tokens(texts, tokenizer)

@@ -15,12 +15,13 @@ from sqlembed.functions.registry import Function, Restriction, Table, described,
 from sqlembed.index import catalog, fresh, knn, search, snippet
 from sqlembed.index.catalog import Index
 from sqlembed.index.options import read, whole_number
-from sqlembed.index.search import Answer, Asked, Candidate
+from sqlembed.index.search import WORDS_WEIGHT, Answer, Asked, Candidate
 from sqlembed.plan import Plan, Row, SqlValue
 
 COLUMNS = (
     "rank", "id", "score", "text", "start", "stop", "snippet",
-    "distance", "vector_rank", "bm25", "word_rank", "share", "standing", "rerank", "coverage",
+    "distance", "vector_rank", "meaning", "bm25", "word_rank", "share", "standing", "rerank",
+    "coverage",
 )  # fmt: skip
 OPTIONS = ("rerank", "reranker", "wait")
 EXAMPLE = '{"rerank": 20}'
@@ -80,7 +81,8 @@ def _row(rank: int, found: Candidate, answer: Answer) -> Row:
     return (
         rank, found.id, found.score, found.text, hit.start, hit.stop,
         snippet.snippet(found.text, found.matched),
-        hit.distance, found.vector_rank, found.bm25 if worded else None, found.word_rank,
+        hit.distance, found.vector_rank, found.meaning,
+        found.bm25 if worded else None, found.word_rank,
         found.share, found.standing, found.rerank, answer.coverage,
     )  # fmt: skip
 
@@ -116,10 +118,12 @@ def _steps(index: Index, asked: Asked, answer: Answer) -> list[Row]:
         details["words"] = f"{proposed['words']} chunks with most of these words (bm25)"
     details["vectors"] = f"{proposed['vectors']} nearest chunks, by {index.model}"
     details["fusion"] = (
-        f"score = {'rerank' if answer.reranked else 'cosine'}"
-        f" + {search.SHARE_WEIGHT} x share^2 + {search.STANDING_WEIGHT} x standing"
+        "score = meaning + (share^2 + standing) / 2; a cosine stands out by"
+        f" {answer.spread:.3f}, the query's spread over the index"
     )
-    details["reranking"] = f"the {answer.reranked} best rows, by {asked.reranker or 'the reranker'}"
+    details["reranking"] = (
+        f"the {answer.reranked} best rows, by {asked.reranker or 'the reranker'}, added to it"
+    )
     return [(step, details[step], round(spent[step], 1)) for step in spent]
 
 
@@ -132,18 +136,19 @@ def _waiting(chunks: int, coverage: float) -> str:
 def _reasons(answer: Answer) -> list[Row]:
     rows: list[Row] = []
     for rank, each in enumerate(answer.found, 1):
-        relevance = f"cosine {each.cosine:.2f}"
-        if each.rerank is not None:
-            relevance = f"rerank {each.rerank:.2f} ({relevance})"
+        made = f"meaning {each.meaning:.2f} (cosine {each.cosine:.2f})"
         if each.matched:
-            relevance += f" + has {', '.join(each.matched)}: {search.SHARE_WEIGHT} x"
-            relevance += f" {each.share:.2f}^2 + {search.STANDING_WEIGHT} x {each.standing:.2f}"
+            made += f" + words {WORDS_WEIGHT * (each.share**2 + each.standing):.2f}"
+            made += f" (has {', '.join(each.matched)}: share {each.share:.2f},"
+            made += f" standing {each.standing:.2f})"
+        if each.rerank is not None:
+            made += f" + rerank ({each.rerank:.2f})"
         places = [
             f"{which} {place}"
             for which, place in (("vectors", each.vector_rank), ("words", each.word_rank))
             if place is not None
         ]
-        what = f"id {each.id!r}: {each.score:.2f} = {relevance}; place by {', by '.join(places)}"
+        what = f"id {each.id!r}: {each.score:.2f} = {made}; place by {', by '.join(places)}"
         rows.append((f"rank {rank}", what, None))
     return rows
 

@@ -1,13 +1,15 @@
 """Find rows by meaning and by words: both legs fused, the best reranked, and why each is there.
 
-    score = relevance + SHARE_WEIGHT * share ** 2 + STANDING_WEIGHT * standing
+    score = meaning + (share ** 2 + standing) / 2 + LATE_WEIGHT * rerank / spread
 
-*relevance* is the reranker's score, or the cosine where nothing is reranked. *share* is how much
-of what the query's words say the chunk has, 0 to 1. *standing* is how far its BM25 stands out
-among the candidates, 0 to 1 for all together: a number or a name that one chunk alone has.
+Each leg tells of its candidates how far they stand out, so that no model's scale matters.
+*meaning* is a softmax of the candidates' cosines, in units of *spread*: the standard deviation
+of the query's cosine over the index. *standing* is one of their BM25. *share* is how much of
+what the query's words say a chunk has, 0 to 1. *rerank* is added for the best rows only.
 How this was chosen, and what it gives: docs/quality.md.
 """
 
+import json
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from sqlembed import vectors
 from sqlembed.engine.interface import Engine
 from sqlembed.index import fresh, knn, words
 from sqlembed.index.catalog import Index, check_watched
+from sqlembed.index.flush import Embedded
 from sqlembed.index.fresh import NOT_WAITING
 from sqlembed.index.knn import Hit
 from sqlembed.plan import Plan, SqlValue, Statement
@@ -29,11 +32,21 @@ CANDIDATES = 50
 RERANKED = 20
 """Rows that are reranked, or k if that is more."""
 MOST_RERANKED = 200
-SHARE_WEIGHT = 0.5
-STANDING_WEIGHT = 0.5
+WORDS_WEIGHT = 0.5
+"""Of share squared, and of standing."""
 SOFTNESS = 2.0
 """BM25 that makes a chunk stand out e times more."""
+LATE_WEIGHT = 0.03
+"""Of late interaction, in spreads: on cosines, as it is one."""
+CROSS_WEIGHT = 1.0
+"""Of a cross-encoder's score, which is 0 to 1 for any model."""
+SAMPLED = 256
+"""Chunks that show the query's spread."""
 
+BOUNDS = "SELECT min(chunk), max(chunk) FROM main.{}"
+SAMPLE = """
+SELECT vec_distance_l2(vector, ?1) FROM main.{}
+WHERE chunk IN (SELECT value FROM json_each(?2))"""
 SPANS = """
 SELECT key, start, stop, vec_distance_l2(vector, ?1) FROM main.{chunks}
 WHERE chunk IN (SELECT value FROM json_each(?2)) AND {condition}"""
@@ -55,7 +68,10 @@ class Candidate:
     bm25: float = 0.0
     share: float = 0.0
     standing: float = 0.0
+    meaning: float = 0.0
     rerank: float | None = None
+    score: float = 0.0
+    """What it is ranked by, high is better; comparable within one search."""
     vector_rank: int | None = None
     word_rank: int | None = None
 
@@ -63,12 +79,6 @@ class Candidate:
     def cosine(self) -> float:
         """Of the query and the chunk, -1 to 1."""
         return 1.0 - self.hit.distance
-
-    @property
-    def score(self) -> float:
-        """What it is ranked by, high is better."""
-        relevance = self.cosine if self.rerank is None else self.rerank
-        return relevance + SHARE_WEIGHT * self.share**2 + STANDING_WEIGHT * self.standing
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,8 @@ class Answer:
     coverage: float = 1.0
     proposed: dict[str, int] = field(default_factory=dict)
     """Chunks by who proposed them: ``vectors``, ``words``, ``waiting``."""
+    spread: float = 0.0
+    """Standard deviation of the query's cosine over the index."""
     reranked: int = 0
     milliseconds: dict[str, float] = field(default_factory=dict)
     """By step, in their order."""
@@ -119,30 +131,29 @@ def search(
     waiting = yield from fresh.read(index, keys)
     order = _by_words(engine, index, answer.query, waiting.texts)
     embedded = fresh.embed(engine, index, order, asked.seconds)
-    new = [
-        Hit(key, part.start, part.stop, knn.distance(asked.vector, part.vector))
-        for key, parts in embedded.items()
-        for part in parts
-    ]
+    new, new_worded = _fresh(engine, index, asked, answer.query, embedded)
     answer.milliseconds["rows that wait"] = clock.lap()
-    depth = max(CANDIDATES, 4 * asked.k)
-    some_wait = bool(waiting.total)
+    depth, some_wait = max(CANDIDATES, 4 * asked.k), bool(waiting.total)
     near, _ = yield from knn.stored_hits(index, asked.vector, depth, keys, some_wait)
-    near = near[:depth]
+    near = sorted([*near, *new], key=lambda hit: hit.distance)[:depth]
+    answer.spread = yield from _spread(index, asked.vector)
     answer.milliseconds["vectors"] = clock.lap()
-    worded: list[Hit] = []
+    worded = new_worded[:depth]
     if answer.query is not None:
         numbers = yield from words.find(index, answer.query, depth, keys)
-        worded = yield from _spans(index, asked.vector, numbers, some_wait)
+        worded += yield from _spans(index, asked.vector, numbers, some_wait)
         answer.milliseconds["words"] = clock.lap()
     answer.proposed = {"vectors": len(near), "words": len(worded), "waiting": len(new)}
     candidates = {hit[:3]: Candidate(hit, near=False) for hit in worded}
-    candidates |= {hit[:3]: Candidate(hit, near=True) for hit in (*near, *new)}
+    candidates |= {hit[:3]: Candidate(hit, near=True) for hit in near}
     present = yield from _present(index, list(candidates.values()))
-    _weigh(engine, index, answer.query, present)
+    _weigh_meaning(present, answer.spread)
+    _weigh_words(engine, index, answer.query, present)
+    for each in present:
+        each.score = each.meaning + WORDS_WEIGHT * (each.share**2 + each.standing)
     ranked = _best(present)
     answer.milliseconds["fusion"] = clock.lap()
-    answer.found, answer.reranked = _reranked(engine, index, asked, ranked)
+    answer.found, answer.reranked = _reranked(engine, index, asked, ranked, answer.spread)
     if answer.reranked:
         answer.milliseconds["reranking"] = clock.lap()
     answer.coverage = yield from fresh.coverage(index, waiting.total, waiting.missed(embedded))
@@ -171,13 +182,46 @@ def _by_words(
     return {key: texts[key] for key in sorted(texts, key=lambda key: -fits[key])}
 
 
+def _fresh(
+    engine: Engine,
+    index: Index,
+    asked: Asked,
+    query: words.Query | None,
+    embedded: dict[int, list[Embedded]],
+) -> tuple[list[Hit], list[Hit]]:
+    """The chunks of rows that wait; and those of them with words of the query, best first."""
+    parts = [(key, part) for key, parts in embedded.items() for part in parts]
+    hits = [
+        Hit(key, part.start, part.stop, knn.distance(asked.vector, part.vector))
+        for key, part in parts
+    ]
+    if query is None or not query.terms:
+        return hits, []
+    tokens = engine.words([part.text for _, part in parts], index.words or "")
+    fits = dict(zip(hits, map(query.bm25, tokens), strict=True))
+    return hits, sorted((hit for hit in hits if fits[hit] > 0), key=lambda hit: -fits[hit])
+
+
+def _spread(index: Index, vector: Query) -> Plan[float]:
+    """The standard deviation of the query's cosine with chunks evenly spread over the index."""
+    ((first, last),) = yield Statement(BOUNDS.format(index.chunk_table))
+    if not isinstance(first, int) or not isinstance(last, int):
+        return 0.0
+    count = min(SAMPLED, last - first + 1)
+    numbers = [first + (last - first) * n // max(1, count - 1) for n in range(count)]
+    sql = SAMPLE.format(index.chunk_table)
+    rows = yield Statement(sql, (vectors.to_blob(vector), json.dumps(numbers)))
+    squares = [float(str(l2)) ** 2 for (l2,) in rows]
+    return float(np.std(squares)) / 2 if squares else 0.0  # |a - b|^2 = 2 (1 - cosine)
+
+
 def _spans(index: Index, vector: Query, numbers: list[int], some_wait: bool) -> Plan[list[Hit]]:
     if not numbers:
         return []
     condition = NOT_WAITING.format(index.index_id) if some_wait else "true"
     sql = SPANS.format(chunks=index.chunk_table, condition=condition)
-    chosen = "[" + ",".join(map(str, numbers)) + "]"
-    return knn.hits_of((yield Statement(sql, (vectors.to_blob(vector), chosen))))
+    rows = yield Statement(sql, (vectors.to_blob(vector), json.dumps(numbers)))
+    return knn.hits_of(rows)
 
 
 def _present(index: Index, candidates: list[Candidate]) -> Plan[list[Candidate]]:
@@ -190,26 +234,40 @@ def _present(index: Index, candidates: list[Candidate]) -> Plan[list[Candidate]]
     return found
 
 
-def _weigh(
+def _weigh_meaning(candidates: list[Candidate], spread: float) -> None:
+    """How far each stands out by its cosine: in all 1."""
+    cosines = [each.cosine for each in candidates]
+    for each, share in zip(candidates, _softmax(cosines, spread), strict=True):
+        each.meaning = share
+    near = [each for each in candidates if each.near]
+    for rank, each in enumerate(sorted(near, key=lambda each: each.hit.distance), 1):
+        each.vector_rank = rank
+
+
+def _weigh_words(
     engine: Engine, index: Index, query: words.Query | None, candidates: list[Candidate]
 ) -> None:
-    """Tell of each candidate what its words are worth."""
-    if query is not None and query.terms:
-        split = engine.words([each.text for each in candidates], index.words or "")
-        for candidate, tokens in zip(candidates, split, strict=True):
-            candidate.bm25 = query.bm25(tokens)
-            candidate.share = query.share(tokens)
-            candidate.matched = query.matched(tokens)
-        worded = [each for each in candidates if each.bm25 > 0]
-        most = max((each.bm25 for each in worded), default=0.0)
-        total = sum(math.exp((each.bm25 - most) / SOFTNESS) for each in worded)
-        for candidate in worded:
-            candidate.standing = math.exp((candidate.bm25 - most) / SOFTNESS) / total
-        for rank, candidate in enumerate(sorted(worded, key=lambda each: -each.bm25), 1):
-            candidate.word_rank = rank
-    near = [each for each in candidates if each.near]
-    for rank, candidate in enumerate(sorted(near, key=lambda each: each.hit.distance), 1):
-        candidate.vector_rank = rank
+    """What the words of each are worth, and how far it stands out by them: in all 1."""
+    if query is None or not query.terms:
+        return
+    split = engine.words([each.text for each in candidates], index.words or "")
+    for each, tokens in zip(candidates, split, strict=True):
+        each.bm25, each.share = query.bm25(tokens), query.share(tokens)
+        each.matched = query.matched(tokens)
+    worded = sorted((each for each in candidates if each.bm25 > 0), key=lambda each: -each.bm25)
+    shares = _softmax([each.bm25 for each in worded], SOFTNESS)
+    for rank, (each, share) in enumerate(zip(worded, shares, strict=True), 1):
+        each.standing, each.word_rank = share, rank
+
+
+def _softmax(values: list[float], scale: float) -> list[float]:
+    """Shares of 1, larger by e where a value is larger by *scale*; equal ones if that is 0."""
+    if not values or not scale:
+        return [1 / len(values) for _ in values]
+    most = max(values)
+    weights = [math.exp((value - most) / scale) for value in values]
+    total = sum(weights)
+    return [weight / total for weight in weights]
 
 
 def _best(candidates: Iterable[Candidate]) -> list[Candidate]:
@@ -221,15 +279,18 @@ def _best(candidates: Iterable[Candidate]) -> list[Candidate]:
 
 
 def _reranked(
-    engine: Engine, index: Index, asked: Asked, ranked: list[Candidate]
+    engine: Engine, index: Index, asked: Asked, ranked: list[Candidate], spread: float
 ) -> tuple[list[Candidate], int]:
     """The *k* best, the first of *ranked* put in order by the reranker; and how many these were."""
     count = min(max(asked.reranked, asked.k), MOST_RERANKED) if asked.reranked else 0
     first, rest = ranked[:count], ranked[count:]
     if first:
         model = asked.reranker or engine.reranker(index.model)
+        late = engine.is_embedder(model)
+        weight = (LATE_WEIGHT / spread if spread else 1.0) if late else CROSS_WEIGHT
         scores = engine.rerank(asked.text, [each.text for each in first], model)
-        for candidate, score in zip(first, scores, strict=True):
-            candidate.rerank = score
+        for each, score in zip(first, scores, strict=True):
+            each.rerank = score
+            each.score += weight * score
         first.sort(key=lambda each: (-each.score, each.hit))
     return [*first, *rest][: asked.k], len(first)

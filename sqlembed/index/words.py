@@ -5,7 +5,6 @@ texts which wait, and texts that only the vectors found, are measured alike.
 """
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,8 @@ FIND = """
 SELECT rowid FROM main.{words} WHERE {words} MATCH ?1 {among}
 ORDER BY bm25({words}), rowid LIMIT ?2"""
 
-WORD = re.compile(r"\w+")
+CODE_DIGITS = 2
+CODE_WEIGHT = 3
 MOST_TERMS = 32
 """Terms of a query that are looked up, the first ones; people write fewer."""
 MOST_COUNTED = 20_000
@@ -32,10 +32,15 @@ LEAST_IDF = 1e-6
 
 @dataclass(frozen=True)
 class Term:
-    """A word of a query, or a piece with digits up to the next white space, as ``0800-123``."""
+    """A piece of a query up to the next white space: a word, or several as in ``0800-123``."""
 
     text: str
     tokens: tuple[str, ...]
+
+    @property
+    def weight(self) -> int:
+        """How often it counts: numbers and codes say more than their rarity tells."""
+        return CODE_WEIGHT if sum(map(str.isdigit, self.text)) >= CODE_DIGITS else 1
 
     @property
     def match(self) -> str:
@@ -49,6 +54,7 @@ class Query:
 
     terms: tuple[Term, ...]
     idf: tuple[float, ...]
+    """Inverse document frequency of each term, times its weight."""
     counts: tuple[int, ...]
     """Chunks with each term."""
     chunks: int
@@ -58,7 +64,8 @@ class Query:
     @property
     def match(self) -> str:
         """Chunks with any of the terms, as an FTS5 query."""
-        return " OR ".join(term.match for term in self.terms)
+        # A term given three times counts three times in FTS5's bm25().
+        return " OR ".join(term.match for term in self.terms for _ in range(term.weight))
 
     def bm25(self, tokens: Sequence[str]) -> float:
         """BM25 of a text, high is better; 0 if it has none of the terms."""
@@ -88,19 +95,14 @@ def read(engine: Engine, index: Index, text: str) -> Plan[Query]:
     for term in terms:
         rows = yield Statement(COUNT.format(index.word_table), (term.match, MOST_COUNTED))
         counts.append(int(str(rows[0][0])))
-    idf = [max(LEAST_IDF, math.log((chunks - n + 0.5) / (n + 0.5))) if n < chunks else LEAST_IDF
-           for n in counts]  # fmt: skip
+    idf = [term.weight * _idf(count, chunks) for term, count in zip(terms, counts, strict=True)]
     average = tokens / chunks if chunks else 0.0
     return Query(tuple(terms), tuple(idf), tuple(counts), chunks, average)
 
 
 def split(engine: Engine, text: str, tokenizer: str) -> list[Term]:
     """The terms of a query, each once."""
-    pieces = [
-        part
-        for piece in text.split()
-        for part in ([piece] if any(map(str.isdigit, piece)) else WORD.findall(piece))
-    ]
+    pieces = text.split()
     found: dict[tuple[str, ...], str] = {}
     for piece, tokens in zip(pieces, engine.words(pieces, tokenizer), strict=True):
         if tokens:
@@ -127,6 +129,11 @@ def averages(rows: Sequence[Row]) -> tuple[int, int]:
     block = rows[0][0] if rows else b""
     numbers = list(_varints(block)) if isinstance(block, bytes) else []
     return (numbers[0], numbers[1]) if len(numbers) > 1 else (0, 0)
+
+
+def _idf(count: int, chunks: int) -> float:
+    ratio = (chunks - count + 0.5) / (count + 0.5)
+    return max(LEAST_IDF, math.log(ratio)) if ratio > 0 else LEAST_IDF
 
 
 def _varints(block: bytes) -> Iterable[int]:

@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 from harness import FakeModel, Sql
 
 FIND = "SELECT id FROM search('sms', ?)"
 FIRST = "SELECT id FROM search('sms', ?, 1)"
-WEIGHED = """SELECT id, score, distance, share, standing, rerank FROM search('sms', ?, 10, ?)"""
+WEIGHED = "SELECT score, meaning, share, standing, rerank FROM search('sms', ?, 10, ?)"
 PLAIN = '{"rerank": 0}'
 
 
@@ -26,10 +27,11 @@ def test_columns(sms: Sql) -> None:
     assert (rank, id, text, start, stop) == (1, 1, "dinner at eight", 0, 15)
     assert snippet == "[dinner] [at] [eight]"
     assert distance == pytest.approx(0, abs=1e-6)
-    vector_rank, bm25, word_rank, share, standing, rerank, coverage = ranks
+    vector_rank, meaning, bm25, word_rank, share, standing, rerank, coverage = ranks
     assert (vector_rank, word_rank, share, coverage) == (1, 1, 1, 1)
-    assert bm25 > 0 and 0 < standing <= 1
-    assert score == pytest.approx(rerank + 0.5 * share**2 + 0.5 * standing)
+    assert bm25 > 0 and 0 < standing <= 1 and 0 < meaning < 1
+    assert score > meaning + (share**2 + standing) / 2
+    assert rerank == pytest.approx(1, abs=1e-3)
 
 
 def test_best_first_and_ranks_count_from_one(sms: Sql) -> None:
@@ -45,7 +47,7 @@ def test_a_number_is_found_by_its_digits(calls: Sql) -> None:
 
 
 def test_bm25_is_that_of_fts5(calls: Sql) -> None:
-    query = "now dinner at 0800"
+    query = "now dinner at xyz"
     ours = dict(calls(f"SELECT id, bm25 FROM search('sms', '{query}') WHERE bm25 IS NOT NULL"))
     match = " OR ".join(f'"{word}"' for word in query.split())
     theirs = calls(
@@ -57,10 +59,25 @@ def test_bm25_is_that_of_fts5(calls: Sql) -> None:
     assert len(ours) == 5
 
 
-def test_without_reranking_the_score_is_made_of_cosine_and_words(sms: Sql) -> None:
-    for _, score, distance, share, standing, rerank in sms(WEIGHED, "see dinner", PLAIN):
+def test_a_code_counts_three_times(calls: Sql) -> None:
+    once = "SELECT -bm25(sqlembed_word_1) FROM sqlembed_word_1(?)"
+    ours = calls("SELECT bm25 FROM search('sms', '0800-123', 1)")
+    assert ours == pytest.approx([3 * value for value in calls(once, '"0800-123"')])
+
+
+def test_without_reranking_the_score_is_made_of_meaning_and_words(sms: Sql) -> None:
+    for score, meaning, share, standing, rerank in sms(WEIGHED, "see dinner", PLAIN):
         assert rerank is None
-        assert score == pytest.approx(1 - distance + 0.5 * share**2 + 0.5 * standing)
+        assert score == pytest.approx(meaning + (share**2 + standing) / 2)
+
+
+def test_meaning_is_a_softmax_of_the_cosines_in_spreads(sms: Sql) -> None:
+    query = "see dinner"
+    cosines = sms("SELECT similarity(body, ?) FROM sms ORDER BY id", query)
+    spread = np.std(cosines)
+    weights = np.exp(np.array(cosines) / spread)
+    found = sms("SELECT meaning FROM search('sms', ?) ORDER BY id", query)
+    assert found == pytest.approx(list(weights / weights.sum()), rel=1e-4)
 
 
 def test_standings_add_up_to_one(calls: Sql) -> None:
