@@ -27,7 +27,7 @@ ONLY = {
     "regex": ["engine/boundary.py"],
     "tokenizers": ["engine/tokenize.py", "weights", "cli/doctor.py"],
     "huggingface_hub": ["weights/hub.py"],
-    "apsw": ["doors", "cli", "engine/cache.py", "__init__.py"],
+    "apsw": ["doors", "cli", "engine/cache.py", "engine/words.py", "__init__.py"],
     "prometheus_client": ["engine/metrics.py"],
     "rich": ["cli"],
     "click": ["cli"],

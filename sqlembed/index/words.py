@@ -5,6 +5,7 @@ texts which wait, and texts that only the vectors found, are measured alike.
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ FIND = """
 SELECT rowid FROM main.{words} WHERE {words} MATCH ?1 {among}
 ORDER BY bm25({words}), rowid LIMIT ?2"""
 
+EDGES = re.compile(r"^\W+|\W+$")
 CODE_DIGITS = 2
 CODE_WEIGHT = 3
 MOST_TERMS = 32
@@ -102,7 +104,7 @@ def read(engine: Engine, index: Index, text: str) -> Plan[Query]:
 
 def split(engine: Engine, text: str, tokenizer: str) -> list[Term]:
     """The terms of a query, each once."""
-    pieces = text.split()
+    pieces = [EDGES.sub("", piece) for piece in text.split()]
     found: dict[tuple[str, ...], str] = {}
     for piece, tokens in zip(pieces, engine.words(pieces, tokenizer), strict=True):
         if tokens:
