@@ -7,11 +7,12 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 
-import apsw
 import numpy as np
 
+import sqlembed
 from quality import fusion
 from sqlembed.engine.late import LATE_SHARE
+from sqlembed.engine.local import LocalEngine
 
 LEGS = ("knn", "words", "fused", "reranked")
 SAMPLE = 256
@@ -29,18 +30,17 @@ KNN = "SELECT id, distance FROM knn('docs', ?, ?)"
 KNN_AMONG = f"{KNN} WHERE id IN (SELECT value FROM json_each(?))"
 WORDS = "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?"
 HAVING = "SELECT rowid FROM words WHERE words MATCH ?"
-RERANK = """
-SELECT id, rerank(?1, body, ?2) FROM docs WHERE id IN (SELECT value FROM json_each(?3))"""
 
 
 class Corpus:
     """Texts in a table with both indexes."""
 
-    def __init__(self, connection: apsw.Connection, texts: Sequence[str], model: str) -> None:
-        """Fill and index the table; *connection* has sqlembed and an empty database."""
-        self._connection = connection
+    def __init__(self, engine: LocalEngine, texts: Sequence[str], model: str) -> None:
+        """Fill and index a table in memory."""
+        self._engine = engine
+        self._connection = connection = sqlembed.connect(":memory:", engine=engine)
         self._model = model
-        self._texts = len(texts)
+        self._texts = texts
         self._holders: dict[str, set[int]] = {}
         connection.execute(TABLE)
         with connection:
@@ -57,7 +57,7 @@ class Corpus:
         both = [*near, *(n for n in worded if n not in near)]
         distances = near | self._distances(query, [n for n in worded if n not in near])
         weights = {
-            phrase: times * fusion.information(len(self._having(phrase)), self._texts)
+            phrase: times * fusion.information(len(self._having(phrase)), len(self._texts))
             for phrase, times in fusion.phrases(query).items()
         }
         total = sum(weights.values()) or 1.0
@@ -80,9 +80,13 @@ class Corpus:
             "reranked": fusion.reranked(scores, late, spread),
         }
 
+    def close(self) -> None:
+        """Forget the table."""
+        self._connection.close()
+
     @cached_property
     def _sample(self) -> list[int]:
-        evenly = np.linspace(0, self._texts - 1, min(SAMPLE, self._texts))
+        evenly = np.linspace(0, len(self._texts) - 1, min(SAMPLE, len(self._texts)))
         return [int(n) for n in evenly]
 
     def _distances(self, query: str, ids: Sequence[int]) -> dict[int, float]:
@@ -98,6 +102,8 @@ class Corpus:
 
     def _late(self, query: str, cosines: dict[int, float]) -> dict[int, float]:
         """Late interaction alone: what rerank() adds to the cosine."""
-        bindings = (query, self._model, json.dumps(list(cosines)))
-        mixed = self._connection.execute(RERANK, bindings)
-        return {n: (score - (1 - LATE_SHARE) * cosines[n]) / LATE_SHARE for n, score in mixed}
+        mixed = self._engine.rerank(query, [self._texts[n] for n in cosines], self._model)
+        return {
+            n: (score - (1 - LATE_SHARE) * cosine) / LATE_SHARE
+            for (n, cosine), score in zip(cosines.items(), mixed, strict=True)
+        }

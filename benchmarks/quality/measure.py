@@ -1,7 +1,6 @@
 """How well search finds: tables on the terminal and in docs/quality.md. ``make quality``."""
 
 import argparse
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -22,6 +21,8 @@ from quality.legs import LEGS, Corpus
 from quality.sets import Question, Set, all_sets
 from sqlembed import settings
 from sqlembed.cli.pull import install
+from sqlembed.engine.cache import Cache
+from sqlembed.engine.local import LocalEngine
 from sqlembed.weights import receipt
 
 MODELS = ("all-MiniLM-L6-v2", "multilingual-e5-small")
@@ -44,19 +45,20 @@ def main() -> None:
     chosen = [replace(s, questions=s.questions[: 20 if quick else None]) for s in all_sets()]
     parts = []
     with tempfile.TemporaryDirectory() as work:
-        os.environ["SQLEMBED_CACHE"] = f"{work}/cache.db"
+        engine = LocalEngine(Cache(f"{work}/cache.db", settings.cache_bytes()))
         for model in MODELS:
             if not receipt.gguf_path(model).is_file():
                 tell(install(model))
             title = f"{model}: MRR@{DEPTH}"
-            head, rows = searches(model, chosen)
+            head, rows = searches(engine, model, chosen)
             parts.append(shown(title, head, rows))
-        parts.append(shown("vectors alone", ["", *MODELS], judgements()))
+        parts.append(shown("vectors alone", ["", *MODELS], judgements(engine)))
+        engine.close()
     if not quick:
         keep(parts)
 
 
-def searches(model: str, chosen: Sequence[Set]) -> tuple[Row, list[Row]]:
+def searches(engine: LocalEngine, model: str, chosen: Sequence[Set]) -> tuple[Row, list[Row]]:
     """A row for each set: how high each leg puts the right text."""
     legs = list(LEGS)
     hand: dict[str, list[list[int]]] = {}
@@ -66,8 +68,7 @@ def searches(model: str, chosen: Sequence[Set]) -> tuple[Row, list[Row]]:
     rows = []
     for each in chosen:
         tell(f"{model}: {each.name}")
-        with closing(sqlembed.connect(":memory:")) as connection:
-            corpus = Corpus(connection, each.texts, model)
+        with closing(Corpus(engine, each.texts, model)) as corpus:
             found = [corpus.rankings(question.text) for question in each.questions]
         by_leg = {leg: [ranking[leg] for ranking in found] for leg in LEGS}
         by_leg |= {BY_HAND: hand[each.name]} if hand else {}
@@ -84,9 +85,9 @@ def ranks(found: Sequence[Sequence[int]], questions: Sequence[Question]) -> Numb
     ])  # fmt: skip
 
 
-def judgements() -> list[Row]:
+def judgements(engine: LocalEngine) -> list[Row]:
     """What the vectors say of spam and of likeness, a column a model."""
-    with closing(sqlembed.connect(":memory:")) as connection:
+    with closing(sqlembed.connect(":memory:", engine=engine)) as connection:
         return [
             ["spam: F1", *(spam(connection, model) for model in MODELS)],
             ["likeness: Pearson's r", *(likeness(connection, model) for model in MODELS)],
