@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 HOSTS := .venv-hosts
 EXTENSION := sqlembed/extension/sqlembed.so
 
-.PHONY: demo test fuzz lint bench clean
+.PHONY: demo test fuzz lint bench quality clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -36,6 +36,10 @@ lint: $(READY)
 # shell (apt-get install sqlite3).
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+# How well search finds; half an hour. Figures do not depend on the machine's speed.
+quality: $(READY)
+	cd benchmarks && ../$(BIN)/python -m quality.measure
 
 # Without SQLite's headers the package is built without its loadable extension.
 HEADERS := .ci/debian libsqlite3-dev 'echo "\#include <sqlite3ext.h>" | cc -E -'

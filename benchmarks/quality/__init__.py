@@ -1,0 +1,1 @@
+"""How well search finds what is looked for: ``make quality`` measures it."""
