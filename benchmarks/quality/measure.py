@@ -64,7 +64,7 @@ def searches(engine: LocalEngine, model: str, chosen: Sequence[Set]) -> tuple[Ro
     hand: dict[str, list[list[int]]] = {}
     if model == settings.default_model():  # the other's weights are here in 4 bits only
         hand = byhand.rankings(chosen, DEPTH)
-        legs.append(BY_HAND)
+        legs += [BY_HAND] if hand else []
     rows = []
     for each in chosen:
         tell(f"{model}: {each.name}")
