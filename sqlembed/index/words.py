@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlembed.engine.interface import Engine
 from sqlembed.index.catalog import Index
-from sqlembed.plan import Plan, Row, Statement
+from sqlembed.plan import Plan, Row, SqlValue, Statement
 
 AVERAGES = "SELECT block FROM main.{}_data WHERE id = 1"
 COUNT = "SELECT count(*) FROM (SELECT 1 FROM main.{0} WHERE {0} MATCH ? LIMIT ?)"
@@ -121,9 +121,11 @@ def find(index: Index, query: Query, most: int, among: Iterable[int] | None) -> 
     """The numbers of the *most* chunks that fit best; among the rows of these keys, if given."""
     if not query.terms:
         return []
-    sql, bindings = FIND, [query.match, most]
+    sql = FIND
+    bindings: list[SqlValue] = [query.match, most]
     if among is not None:
-        sql, bindings = FIND_AMONG, [*bindings, json.dumps(list(among))]
+        sql = FIND_AMONG
+        bindings.append(json.dumps(list(among)))
     sql = sql.format(words=index.word_table, chunks=index.chunk_table)
     rows = yield Statement(sql, tuple(bindings))
     return [int(str(number)) for (number,) in rows]
