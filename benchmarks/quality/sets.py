@@ -11,8 +11,8 @@ from quality import sources
 SEED = 11
 QUESTIONS = 300
 """Of each set made out of SMS."""
-FEWEST_WORDS = 7
-"""Of a message that is looked for by some of its words."""
+WORDS = range(7, 100)
+"""Of a message that is looked for by some of them; the longest are several, run together."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 EDGES = ".,;:!?()\"'*<>[]-=&"
 ASKED = (
@@ -64,7 +64,7 @@ def answers(name: str, pairs: sources.Pairs) -> Set:
 def known_messages(texts: list[str]) -> list[Set]:
     """A message should be found by what somebody remembers of it."""
     chance = random.Random(SEED)
-    places = [n for n, text in enumerate(texts) if len(text.split()) >= FEWEST_WORDS]
+    places = [n for n, text in enumerate(texts) if len(text.split()) in WORDS]
     chance.shuffle(places)
     codes = coded(texts, chance)
     synonyms = sources.synonyms()
