@@ -15,7 +15,7 @@ from sqlembed.functions.registry import Function, Restriction, Table, described,
 from sqlembed.index import catalog, fresh, knn, search, snippet
 from sqlembed.index.catalog import Index
 from sqlembed.index.options import read, whole_number
-from sqlembed.index.search import WORDS_WEIGHT, Answer, Asked, Candidate
+from sqlembed.index.search import Answer, Asked, Candidate
 from sqlembed.plan import Plan, Row, SqlValue
 
 COLUMNS = (
@@ -113,12 +113,12 @@ def _steps(index: Index, asked: Asked, answer: Answer) -> list[Row]:
     details = {"rows that wait": _waiting(proposed["waiting"], answer.coverage)}
     if answer.query is not None:
         pairs = zip(answer.query.terms, answer.query.counts, strict=True)
-        terms = ", ".join(f"{term.text} in {count:,}" for term, count in pairs)
+        terms = ", ".join(f"{term.shown} in {count:,}" for term, count in pairs)
         details["words of the query"] = f"of {answer.query.chunks:,} chunks: {terms or 'none'}"
         details["words"] = f"{proposed['words']} chunks with most of these words (bm25)"
     details["vectors"] = f"{proposed['vectors']} nearest chunks, by {index.model}"
     details["fusion"] = (
-        "score = meaning + (share^2 + standing) / 2; a cosine stands out by"
+        "score = meaning + (share^4 + standing) / 2; a cosine stands out by"
         f" {answer.spread:.3f}, the query's spread over the index"
     )
     details["reranking"] = (
@@ -138,7 +138,7 @@ def _reasons(answer: Answer) -> list[Row]:
     for rank, each in enumerate(answer.found, 1):
         made = f"meaning {each.meaning:.2f} (cosine {each.cosine:.2f})"
         if each.matched:
-            made += f" + words {WORDS_WEIGHT * (each.share**2 + each.standing):.2f}"
+            made += f" + words {each.worded:.2f}"
             made += f" (has {', '.join(each.matched)}: share {each.share:.2f},"
             made += f" standing {each.standing:.2f})"
         if each.rerank is not None:

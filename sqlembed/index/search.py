@@ -1,11 +1,12 @@
 """Find rows by meaning and by words: both legs fused, the best reranked, and why each is there.
 
-    score = meaning + (share ** 2 + standing) / 2 + LATE_WEIGHT * rerank / spread
+    score = meaning + (share ** 4 + standing) / 2 + LATE_WEIGHT * rerank / spread
 
 Each leg tells of its candidates how far they stand out, so that no model's scale matters.
 *meaning* is a softmax of the candidates' cosines, in units of *spread*: the standard deviation
-of the query's cosine over the index. *standing* is one of their BM25. *share* is how much of
-what the query's words say a chunk has, 0 to 1. *rerank* is added for the best rows only.
+of the query's cosine over the index. *share* is how much of what the query's words say a chunk
+has, 0 to 1. *standing* is a softmax of their BM25, times the largest share: where no chunk has
+much of the query, words tell little. *rerank* is added for the best rows only.
 How this was chosen, and what it gives: docs/quality.md.
 """
 
@@ -33,7 +34,7 @@ RERANKED = 20
 """Rows that are reranked, or k if that is more."""
 MOST_RERANKED = 200
 WORDS_WEIGHT = 0.5
-"""Of share squared, and of standing."""
+"""Of share to its fourth power, and of standing."""
 SOFTNESS = 2.0
 """BM25 that makes a chunk stand out e times more."""
 LATE_WEIGHT = 0.03
@@ -79,6 +80,11 @@ class Candidate:
     def cosine(self) -> float:
         """Of the query and the chunk, -1 to 1."""
         return 1.0 - self.hit.distance
+
+    @property
+    def worded(self) -> float:
+        """What its words add to its score."""
+        return WORDS_WEIGHT * (self.share**4 + self.standing)
 
 
 @dataclass(frozen=True)
@@ -148,9 +154,9 @@ def search(
     candidates |= {hit[:3]: Candidate(hit, near=True) for hit in near}
     present = yield from _present(index, list(candidates.values()))
     _weigh_meaning(present, answer.spread)
-    _weigh_words(engine, index, answer.query, present)
+    answer.query = yield from _weigh_words(engine, index, answer.query, present)
     for each in present:
-        each.score = each.meaning + WORDS_WEIGHT * (each.share**2 + each.standing)
+        each.score = each.meaning + each.worded
     ranked = _best(present)
     answer.milliseconds["fusion"] = clock.lap()
     answer.found, answer.reranked = _reranked(engine, index, asked, ranked, answer.spread)
@@ -246,18 +252,21 @@ def _weigh_meaning(candidates: list[Candidate], spread: float) -> None:
 
 def _weigh_words(
     engine: Engine, index: Index, query: words.Query | None, candidates: list[Candidate]
-) -> None:
-    """What the words of each are worth, and how far it stands out by them: in all 1."""
+) -> Plan[words.Query | None]:
+    """What the words of each are worth; returns the query with its misspelt words mended."""
     if query is None or not query.terms:
-        return
+        return query
     split = engine.words([each.text for each in candidates], index.words or "")
+    query = yield from words.mend(index, query, split)
     for each, tokens in zip(candidates, split, strict=True):
         each.bm25, each.share = query.bm25(tokens), query.share(tokens)
         each.matched = query.matched(tokens)
     worded = sorted((each for each in candidates if each.bm25 > 0), key=lambda each: -each.bm25)
+    most = max((each.share for each in worded), default=0.0)
     shares = _softmax([each.bm25 for each in worded], SOFTNESS)
     for rank, (each, share) in enumerate(zip(worded, shares, strict=True), 1):
-        each.standing, each.word_rank = share, rank
+        each.standing, each.word_rank = most * share, rank
+    return query
 
 
 def _softmax(values: list[float], scale: float) -> list[float]:

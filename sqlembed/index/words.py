@@ -1,14 +1,16 @@
 """The words leg: chunks that share words with a query, and how much of the query they share.
 
 An FTS5 table beside the vectors finds chunks; BM25 is computed here, by FTS5's formula, so that
-texts which wait, and texts that only the vectors found, are measured alike.
+texts which wait, and texts that only the vectors found, are measured alike. A word that no chunk
+has may be misspelt: it counts as those of the candidates' words that are one mistake away.
 """
 
 import json
 import math
+import operator
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlembed.engine.interface import Engine
 from sqlembed.index.catalog import Index
@@ -28,6 +30,8 @@ EDGES = re.compile(r"^\W+|\W+$")
 CODE_DIGITS = 2
 CODE_WEIGHT = 3
 """Measured: "who sent me 0871..." found its message at 0.93 in place of 0.25 (MRR)."""
+MENDED_LETTERS = 4
+"""Shorter words have too many others one mistake away."""
 MOST_TERMS = 32
 """Terms of a query that are looked up, the first ones; people write fewer."""
 MOST_COUNTED = 20_000
@@ -43,6 +47,13 @@ class Term:
 
     text: str
     tokens: tuple[str, ...]
+    meant: tuple[str, ...] = ()
+    """Words that may have been meant by one that no chunk has."""
+
+    @property
+    def shown(self) -> str:
+        """It for people."""
+        return f"{self.text} (as {' or '.join(self.meant)})" if self.meant else self.text
 
     @property
     def weight(self) -> int:
@@ -52,7 +63,18 @@ class Term:
     @property
     def match(self) -> str:
         """It as an FTS5 query."""
-        return '"' + self.text.replace('"', '""') + '"'
+        texts = self.meant or (self.text,)
+        return " OR ".join('"' + text.replace('"', '""') + '"' for text in texts)
+
+    def occurrences(self, tokens: Sequence[str]) -> int:
+        """How often a text has it."""
+        if self.meant:
+            return sum(map(self.meant.__contains__, tokens))
+        size = len(self.tokens)
+        if size == 1:
+            return tokens.count(self.tokens[0])
+        places = range(len(tokens) - size + 1)
+        return sum(tuple(tokens[at : at + size]) == self.tokens for at in places)
 
 
 @dataclass(frozen=True)
@@ -79,32 +101,66 @@ class Query:
         length = 1 - B + B * len(tokens) / self.average if self.average else 1.0
         score = 0.0
         for term, idf in zip(self.terms, self.idf, strict=True):
-            if frequency := _occurrences(term.tokens, tokens):
+            if frequency := term.occurrences(tokens):
                 score += idf * frequency * (K1 + 1) / (frequency + K1 * length)
         return score
 
     def share(self, tokens: Sequence[str]) -> float:
         """How much of what all terms say those say that a text has, 0 to 1."""
         pairs = zip(self.terms, self.idf, strict=True)
-        had = sum(idf for term, idf in pairs if _occurrences(term.tokens, tokens))
+        had = sum(idf for term, idf in pairs if term.occurrences(tokens))
         return had / total if (total := sum(self.idf)) else 0.0
 
     def matched(self, tokens: Sequence[str]) -> list[str]:
         """The terms that a text has."""
-        return [term.text for term in self.terms if _occurrences(term.tokens, tokens)]
+        return [term.shown for term in self.terms if term.occurrences(tokens)]
 
 
 def read(engine: Engine, index: Index, text: str) -> Plan[Query]:
     """Take *text* apart, and look up how much each of its terms says in *index*."""
     terms = split(engine, text, index.words or "")
     chunks, tokens = averages((yield Statement(AVERAGES.format(index.word_table))))
+    return (yield from _weighed(index, Query(tuple(terms), (), (), chunks, _ratio(tokens, chunks))))
+
+
+def mend(index: Index, query: Query, candidates: Iterable[Sequence[str]]) -> Plan[Query]:
+    """*query*, its misspelt words read as words of the *candidates*."""
+    terms: list[Term] = []
+    known: set[str] = set()
+    for term, count in zip(query.terms, query.counts, strict=True):
+        if not count and _may_be_misspelt(term):
+            known = known or {token for tokens in candidates for token in tokens}
+            terms.append(replace(term, meant=_one_mistake_away(term.tokens[0], known)))
+        else:
+            terms.append(term)
+    if all(map(operator.is_, terms, query.terms)):
+        return query
+    return (yield from _weighed(index, replace(query, terms=tuple(terms))))
+
+
+def _weighed(index: Index, query: Query) -> Plan[Query]:
     counts = []
-    for term in terms:
+    for term in query.terms:
         rows = yield Statement(COUNT.format(index.word_table), (term.match, MOST_COUNTED))
         counts.append(int(str(rows[0][0])))
-    idf = [term.weight * _idf(count, chunks) for term, count in zip(terms, counts, strict=True)]
-    average = tokens / chunks if chunks else 0.0
-    return Query(tuple(terms), tuple(idf), tuple(counts), chunks, average)
+    pairs = zip(query.terms, counts, strict=True)
+    idf = tuple(term.weight * _idf(count, query.chunks) for term, count in pairs)
+    return replace(query, counts=tuple(counts), idf=idf)
+
+
+def _may_be_misspelt(term: Term) -> bool:
+    return len(term.tokens) == 1 and len(term.tokens[0]) >= MENDED_LETTERS and term.weight == 1
+
+
+def _one_mistake_away(token: str, known: set[str]) -> tuple[str, ...]:
+    """Those of *known* with one letter more, less, other, or swapped; none if it is known."""
+    if token in known:  # of a row that waits, and that no count includes
+        return ()
+    from rapidfuzz import process  # here, since it takes 20 ms, and most words are spelt well
+    from rapidfuzz.distance import OSA
+
+    near = process.extract(token, known, scorer=OSA.distance, score_cutoff=1, limit=None)
+    return tuple(sorted(word for word, *_ in near))
 
 
 def split(engine: Engine, text: str, tokenizer: str) -> list[Term]:
@@ -138,6 +194,10 @@ def averages(rows: Sequence[Row]) -> tuple[int, int]:
     return (numbers[0], numbers[1]) if len(numbers) > 1 else (0, 0)
 
 
+def _ratio(tokens: int, chunks: int) -> float:
+    return tokens / chunks if chunks else 0.0
+
+
 def _idf(count: int, chunks: int) -> float:
     ratio = (chunks - count + 0.5) / (count + 0.5)
     return max(LEAST_IDF, math.log(ratio)) if ratio > 0 else LEAST_IDF
@@ -156,10 +216,3 @@ def _varints(block: bytes) -> Iterable[int]:
             value = value << 7 | byte & 0x7F
             continue
         value = length = 0
-
-
-def _occurrences(wanted: tuple[str, ...], tokens: Sequence[str]) -> int:
-    if len(wanted) == 1:
-        return tokens.count(wanted[0])
-    size = len(wanted)
-    return sum(tuple(tokens[at : at + size]) == wanted for at in range(len(tokens) - size + 1))
