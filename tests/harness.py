@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sqlembed.engine.chunk import WITHOUT_OVERLAP, Chunk, Chunking, chunk
-from sqlembed.engine.late import Tokens
+from sqlembed.engine.late import Tokens, join
 from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import ModelError
 from sqlembed.weights import receipt
@@ -55,9 +55,7 @@ class FakeModel:
         FakeModel.texts += texts
         words = [text.split() or [""] for text in texts]
         return [
-            Tokens(
-                np.array([self._vector(word) for word in each]), self._vector(" ".join(each))[None]
-            )
+            join([(np.array([self._vector(word) for word in each]), self._vector(" ".join(each)))])
             for each in words
         ]
 

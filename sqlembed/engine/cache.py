@@ -1,4 +1,4 @@
-"""Remember vectors and scores by content, so that the model sees each text once.
+"""Remember vectors, scores and token vectors by content, so that the model sees each text once.
 
 Owns one database file, shared by every process of the user. What goes wrong with
 that file (locked, full, damaged, read-only) is noted in ``problem`` and costs
@@ -16,7 +16,8 @@ import apsw
 from sqlembed import resources, settings
 from sqlembed.engine.space import Space
 
-Kind = Literal["embedding", "score"]
+Kind = Literal["embedding", "score", "tokens"]
+Intact = Callable[[bytes], bool]
 Result = TypeVar("Result")
 
 BUSY_MILLISECONDS = 2000
@@ -25,6 +26,12 @@ PAGE_BYTES = 16384
 FRESH_SECONDS = 3600
 """A use is written down only if the last one noted is older than this."""
 EVICTED_ENTRIES = 256
+EVICTED_TOKENS = 32
+TOKENS_SHARE = 8
+"""Of so many parts of the bound, the values of token vectors have one. Those beyond it use room
+that nobody else needs, and go first: a text's vector has a sixth of their bytes, and more uses."""
+LARGEST_SHARE = 64
+"""A value that takes more than one part of so many of the bound is not stored."""
 
 SELECT_ENTRY = "SELECT value, used FROM entry WHERE key = ?"
 SELECT_SPACE = "SELECT id FROM space WHERE fingerprint = ?"
@@ -36,6 +43,10 @@ ON CONFLICT(key) DO UPDATE SET used = excluded.used RETURNING value"""
 TOUCH = "UPDATE entry SET used = ? WHERE key = ?"
 FORGET = "DELETE FROM entry WHERE key = ?"
 EVICT = "DELETE FROM entry WHERE id IN (SELECT id FROM entry ORDER BY used LIMIT ?)"
+EVICT_TOKENS = """
+DELETE FROM entry
+WHERE id IN (SELECT id FROM entry WHERE kind = 'tokens' ORDER BY used LIMIT ?)"""
+TOKENS_BYTES = "SELECT coalesce(sum(length(value)), 0) FROM entry WHERE kind = 'tokens'"
 CLEAR_ALL = "DELETE FROM entry"
 CLEAR_MODEL = "DELETE FROM entry WHERE space IN (SELECT id FROM space WHERE model = ?)"
 
@@ -64,12 +75,15 @@ class Cache:
         self._touched: dict[bytes, int] = {}
         self._spaces: dict[str, int] = {}
 
-    def get(self, keys: Iterable[bytes], width: int) -> dict[bytes, bytes]:
+    def get(self, keys: Iterable[bytes], intact: int | Intact) -> dict[bytes, bytes]:
         """The values remembered, by key; absent keys are left out.
 
-        :param width: the bytes of a value; one of another width is damaged, and forgotten
+        :param intact: the bytes of a value, or what tells whether one is whole; one that
+            is not is forgotten
         """
-        return self._attempt(lambda db: self._get(db, keys, width), {})
+        if isinstance(intact, int):
+            return self.get(keys, lambda value: len(value) == intact)
+        return self._attempt(lambda db: self._get(db, keys, intact), {})
 
     def put(self, space: Space, kind: Kind, values: Mapping[bytes, bytes]) -> Mapping[bytes, bytes]:
         """Remember *values* by key.
@@ -143,13 +157,15 @@ class Cache:
         except OSError as refused:
             self.problem = f"{self.path} is damaged ({error}) and cannot be moved: {refused}"
 
-    def _get(self, db: apsw.Connection, keys: Iterable[bytes], width: int) -> dict[bytes, bytes]:
+    def _get(
+        self, db: apsw.Connection, keys: Iterable[bytes], intact: Intact
+    ) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
         now = int(time.time())
         for key in keys:
             rows: list[tuple[Any, ...]] = db.execute(SELECT_ENTRY, (key,)).fetchall()
             for value, used in rows:
-                if len(value) != width:
+                if not intact(value):
                     db.execute(FORGET, (key,))
                     continue
                 found[key] = value
@@ -165,6 +181,9 @@ class Cache:
         with db:
             space_id = self._space_id(db, space)
             for key, value in values.items():
+                if len(value) > self.most_bytes // LARGEST_SHARE:
+                    stored[key] = value
+                    continue
                 row = (key, space_id, kind, value, now)
                 stored[key] = db.execute(INSERT_ENTRY, row).get
             self._touch(db)
@@ -191,7 +210,10 @@ class Cache:
 
     def _evict(self, db: apsw.Connection) -> None:
         while _used_bytes(db) > self.most_bytes:
-            db.execute(EVICT, (EVICTED_ENTRIES,))
+            if db.execute(TOKENS_BYTES).get > self.most_bytes // TOKENS_SHARE:
+                db.execute(EVICT_TOKENS, (EVICTED_TOKENS,))
+            else:
+                db.execute(EVICT, (EVICTED_ENTRIES,))
             if db.changes() == 0:
                 return
 

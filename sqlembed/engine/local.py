@@ -166,9 +166,10 @@ class LocalEngine:
     def lookups(self) -> dict[tuple[str, str], tuple[int, int]]:
         """Hits and misses of this process by model and kind."""
         asked: dict[tuple[str, str], tuple[int, int]] = {}
-        for kind, counted in (("embedding", self._asked), ("score", self._reranker.asked)):
-            for model, (hits, misses) in list(counted.items()):
-                asked[model, kind] = (hits, misses)
+        for model, (hits, misses) in list(self._asked.items()):
+            asked[model, "embedding"] = (hits, misses)
+        for key, (hits, misses) in list(self._reranker.asked.items()):
+            asked[key] = (hits, misses)
         for (owner, _), front in list(self._fronts.items()):
             if owner is not None:
                 hits, misses = asked.get((owner, "embedding"), (0, 0))

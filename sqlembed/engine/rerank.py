@@ -1,17 +1,20 @@
-"""Score documents for a query, remembering scores, and the token vectors of texts seen lately."""
+"""Score documents for a query, remembering scores, and documents' token vectors.
+
+Of queries, token vectors are remembered in this process only: asked again, the same
+documents have their scores, and others cost one more run of a short text.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from sqlembed.engine.cache import Cache
+from sqlembed.engine.cache import Cache, Kind
 from sqlembed.engine.front import Front
-from sqlembed.engine.late import Tokens, score
+from sqlembed.engine.late import Tokens, is_intact, score
 from sqlembed.engine.library import Library
 from sqlembed.engine.model import Model
 from sqlembed.engine.space import Space
 from sqlembed.vectors import FLOAT_BYTES
-from sqlembed.weights.manifest import Role
 
 
 class Reranker:
@@ -23,8 +26,8 @@ class Reranker:
         self._cache = cache
         self._scores: Front[float] = Front(size=lambda score: 8)
         self._tokens: Front[Tokens] = Front(size=lambda tokens: tokens.nbytes)
-        self.asked: dict[str, list[int]] = {}
-        """Hits and misses by model."""
+        self.asked: dict[tuple[str, Kind], list[int]] = {}
+        """Hits and misses by model and kind."""
 
     def rerank(self, query: str, documents: Sequence[str], model: str | None) -> list[float]:
         """The score of each document for *query*, high is better.
@@ -57,9 +60,7 @@ class Reranker:
         unknown = [key for key in keys if key not in scores]
         if unknown:
             scores |= self._learn(self._cache.get(unknown, FLOAT_BYTES))
-        counts = self.asked.setdefault(space.model, [0, 0])
-        counts[0] += len(scores)
-        counts[1] += len(keys) - len(scores)
+        self._count(space, "score", len(scores), len(keys))
         return scores
 
     def _learn(self, blobs: dict[bytes, bytes]) -> dict[bytes, float]:
@@ -72,18 +73,56 @@ class Reranker:
         with self._library.use(name) as model:
             if model.manifest.kind == "reranker":
                 return model.score(query, documents)
-            asked = self._token_vectors(model, [query], "query")[0]
-            found = self._token_vectors(model, documents, "document")
-            return [score(asked, tokens) for tokens in found]
+            asked = self._query(model, query)
+            found = self._documents(model, documents)
+            return [score(asked, found[document]) for document in documents]
 
-    def _token_vectors(self, model: Model, texts: Sequence[str], role: Role) -> list[Tokens]:
-        prefix = f"{self._library.space(model.manifest.name).fingerprint} {role} "
-        found: dict[str, Tokens] = {}
-        for text in texts:
-            if (known := self._tokens.get(prefix + text)) is not None:
-                found[text] = known
-        missing = [text for text in dict.fromkeys(texts) if text not in found]
-        for text, tokens in zip(missing, model.tokens(missing, role), strict=True):
-            found[text] = tokens
-            self._tokens.put(prefix + text, tokens)
-        return [found[text] for text in texts]
+    def _query(self, model: Model, query: str) -> Tokens:
+        key = self._library.space(model.manifest.name).key("query", query).hex()
+        tokens = self._tokens.get(key)
+        if tokens is None:
+            (tokens,) = model.tokens([query], "query")
+            self._tokens.put(key, tokens)
+        return tokens
+
+    def _documents(self, model: Model, texts: Sequence[str]) -> dict[str, Tokens]:
+        space = self._library.space(model.manifest.name)
+        keys = {text: space.tokens_key(text) for text in texts}
+        found = self._recall_tokens(space, keys)
+        missing = [text for text in keys if text not in found]
+        if missing:
+            computed = dict(zip(missing, model.tokens(missing, "document"), strict=True))
+            blobs = {keys[text]: tokens.to_bytes() for text, tokens in computed.items()}
+            stored = self._cache.put(space, "tokens", blobs)
+            for text in missing:
+                if is_intact(first := stored[keys[text]], space.dimension):
+                    computed[text] = Tokens.from_bytes(first, space.dimension)
+            found |= self._learn_tokens(keys, computed)
+        return found
+
+    def _recall_tokens(self, space: Space, keys: dict[str, bytes]) -> dict[str, Tokens]:
+        found = {
+            text: tokens
+            for text, key in keys.items()
+            if (tokens := self._tokens.get(key.hex())) is not None
+        }
+        unknown = {key: text for text, key in keys.items() if text not in found}
+        if unknown:
+            blobs = self._cache.get(unknown, lambda value: is_intact(value, space.dimension))
+            read = {
+                unknown[key]: Tokens.from_bytes(blob, space.dimension)
+                for key, blob in blobs.items()
+            }
+            found |= self._learn_tokens(keys, read)
+        self._count(space, "tokens", len(found), len(keys))
+        return found
+
+    def _learn_tokens(self, keys: dict[str, bytes], found: dict[str, Tokens]) -> dict[str, Tokens]:
+        for text, tokens in found.items():
+            self._tokens.put(keys[text].hex(), tokens)
+        return found
+
+    def _count(self, space: Space, kind: Kind, found: int, asked: int) -> None:
+        counts = self.asked.setdefault((space.model, kind), [0, 0])
+        counts[0] += found
+        counts[1] += asked - found

@@ -9,6 +9,10 @@ from sqlembed.weights.manifest import Manifest, Role
 
 KEY_BYTES = 32
 
+TOKENS_FORM = "1"
+"""Of late interaction's stored token vectors, and of its scores. To be changed with their bytes,
+its formula, or the cuts of long texts: what was stored before is then computed anew."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -34,12 +38,21 @@ class Space:
 
     @cached_property
     def _hashes(self) -> dict[str, "blake2b"]:
-        roles = ("query", "document", "pair")
-        return {role: _seed(self.fingerprint, role) for role in roles}
+        parts = {
+            "query": ("query",),
+            "document": ("document",),
+            "pair": ("pair", TOKENS_FORM),
+            "tokens": ("tokens", TOKENS_FORM, "document"),
+        }
+        return {name: _seed(self.fingerprint, *each) for name, each in parts.items()}
 
     def key(self, role: Role, text: str) -> bytes:
         """The 256-bit key of *text*'s vector in this space."""
         return _finish(self._hashes[role], text)
+
+    def tokens_key(self, document: str) -> bytes:
+        """The 256-bit key of *document*'s token vectors in this space."""
+        return _finish(self._hashes["tokens"], document)
 
     def pair_key(self, query: str, document: str) -> bytes:
         """The 256-bit key of the score of *document* for *query*."""

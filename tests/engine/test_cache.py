@@ -65,6 +65,53 @@ def test_it_is_bounded_and_the_least_recently_used_goes(
     assert os.path.getsize(path) < 44 * cache_module.PAGE_BYTES
 
 
+def kinds(cache: Cache) -> dict[str, int]:
+    return {holding.kind: holding.entries for holding in cache.holdings()}
+
+
+def test_token_vectors_go_before_vectors(path: str) -> None:
+    cache = Cache(path, 100 * cache_module.PAGE_BYTES)
+    fill(cache, 240, 4000)
+    for key in keys(500)[240:]:
+        assert cache.put(SPACE, "tokens", {key: bytes(10_000)}) == {key: bytes(10_000)}
+    held = kinds(cache)
+    assert held["embedding"] == 240 and 0 < held["tokens"] < 40
+    assert cache.get(keys(500)[-1:], 10_000), "the last one came when there was room"
+    cache.close()
+    assert os.path.getsize(path) < 104 * cache_module.PAGE_BYTES
+
+
+def test_token_vectors_use_room_that_nobody_needs(path: str) -> None:
+    cache = Cache(path, 100 * cache_module.PAGE_BYTES)
+    for key in keys(60):
+        cache.put(SPACE, "tokens", {key: bytes(10_000)})
+    assert kinds(cache) == {"tokens": 60}
+    cache.close()
+
+
+def test_vectors_leave_token_vectors_their_share(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10**9, 2 * cache_module.FRESH_SECONDS))
+    monkeypatch.setattr(cache_module.time, "time", lambda: next(clock))
+    monkeypatch.setattr(cache_module, "EVICTED_ENTRIES", 4)
+    cache = Cache(path, 100 * cache_module.PAGE_BYTES)
+    used = {key: bytes(10_000) for key in keys(410)[400:]}
+    cache.put(SPACE, "tokens", used)
+    for key in keys(400):
+        cache.put(SPACE, "embedding", {key: bytes(8000)})
+        assert cache.get(used, 10_000) == used
+    assert kinds(cache)["embedding"] < 200
+    cache.close()
+
+
+def test_a_value_too_large_for_the_bound_is_not_stored(path: str) -> None:
+    cache = Cache(path, 100 * cache_module.PAGE_BYTES)
+    assert cache.put(SPACE, "tokens", {b"k": bytes(10**6)}) == {b"k": bytes(10**6)}
+    assert cache.holdings() == [] and cache.problem is None
+    cache.close()
+
+
 def test_clearing_by_model(path: str) -> None:
     cache = Cache(path, 1 << 20)
     fill(cache, 3)
@@ -146,6 +193,14 @@ def test_a_value_of_another_width_is_damaged_and_forgotten(path: str) -> None:
     assert cache.get([b"k"], 8) == {}
     assert cache.put(SPACE, "embedding", {b"k": bytes(8)}) == {b"k": bytes(8)}
     assert cache.get([b"k"], 8) == {b"k": bytes(8)}
+    cache.close()
+
+
+def test_what_is_not_intact_is_forgotten(path: str) -> None:
+    cache = Cache(path, 1 << 20)
+    cache.put(SPACE, "tokens", {b"k": b"bad", b"l": b"good"})
+    assert cache.get([b"k", b"l"], lambda value: value != b"bad") == {b"l": b"good"}
+    assert cache.put(SPACE, "tokens", {b"k": b"good"}) == {b"k": b"good"}
     cache.close()
 
 

@@ -42,9 +42,9 @@ def test_a_summary_is_not_part_of_it() -> None:
     assert Space.of(dataclasses.replace(MANIFEST, summary="new"), "a" * 64) == SPACE
 
 
-def test_roles_and_pairs_do_not_meet() -> None:
+def test_roles_pairs_and_tokens_do_not_meet() -> None:
     made = {
-        SPACE.key("query", "a b"), SPACE.key("document", "a b"),
+        SPACE.key("query", "a b"), SPACE.key("document", "a b"), SPACE.tokens_key("a b"),
         SPACE.pair_key("a", " b"), SPACE.pair_key("a ", "b"), SPACE.pair_key("a b", ""),
     }  # fmt: skip
-    assert len(made) == 5
+    assert len(made) == 6

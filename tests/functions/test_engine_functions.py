@@ -45,9 +45,10 @@ def test_the_cache_counts_and_clears(sql: Sql) -> None:
     }
     assert rows["fake", "embedding"] == [2, 512, 1, 2]
     assert rows["wide", "embedding"] == [1, 512, 0, 1]
-    assert rows["fake", "score"][:2] == [1, 4]
+    assert rows["fake", "score"] == [1, 4, 0, 1]
+    assert rows["fake", "tokens"] == [1, 8 + 2 * 64, 0, 1]  # a chunk and a token
     assert sql.one("SELECT sqlembed_cache_clear('wide')") == 1
-    assert sql.one("SELECT sqlembed_cache_clear()") == 3
+    assert sql.one("SELECT sqlembed_cache_clear()") == 4
     FakeModel.texts.clear()
     sql("SELECT embed('a')")
     assert FakeModel.texts == ["a"]
