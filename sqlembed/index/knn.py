@@ -86,15 +86,13 @@ def nearest(
         for key, parts in embedded.items()
         for part in parts
     ]
-    wanted = k
+    wanted, some_wait = k, bool(waiting.total)
     while True:
-        stored, all_seen = yield from stored_hits(index, query, wanted, keys, bool(waiting.total))
-        hits = _within(_best([*new, *stored]), bounds)
+        seen, whole = yield from _seen(index, query, wanted, new, keys, some_wait, bounds[1])
+        hits = within(_best(seen), bounds)
         found = yield from present(index, hits[:wanted])
-        if len(found) >= k or (all_seen and len(hits) <= wanted):
+        if len(found) >= k or (whole and len(hits) <= wanted):
             break
-        if stored and stored[-1].distance > bounds[1]:
-            break  # all that follow are farther
         wanted *= 4
     coverage = yield from fresh.coverage(index, waiting.total, waiting.missed(embedded))
     return [
@@ -126,6 +124,27 @@ def keys_of(index: Index, ids: Iterable[SqlValue]) -> Plan[list[int]]:
         sql = f"SELECT key FROM main.{index.key_table} WHERE {identity} IN ({marks})"
         keys += [int(str(row[0])) for row in (yield Statement(sql, tuple(part)))]
     return keys
+
+
+def _seen(
+    index: Index,
+    query: npt.NDArray[np.float32],
+    wanted: int,
+    new: list[Hit],
+    keys: list[int] | None,
+    some_wait: bool,
+    highest: float,
+) -> Plan[tuple[list[Hit], bool]]:
+    """The *wanted* nearest stored chunks and those of *new* among them, nearest first.
+
+    :returns: also, whether all chunks up to the distance *highest* are there
+    """
+    stored, all_seen = yield from stored_hits(index, query, wanted, keys, some_wait)
+    horizon = math.inf
+    if not all_seen:  # of what is farther some was not seen, and may be nearer than a new chunk
+        horizon = stored[-1].distance if stored else -math.inf
+    seen = [hit for hit in (*stored, *new) if hit.distance <= horizon]
+    return sorted(seen, key=lambda hit: hit.distance), horizon > highest or all_seen
 
 
 def stored_hits(
@@ -181,7 +200,8 @@ def _best(hits: Iterable[Hit]) -> list[Hit]:
     return list(best.values())
 
 
-def _within(hits: list[Hit], bounds: tuple[float, float]) -> list[Hit]:
+def within(hits: list[Hit], bounds: tuple[float, float]) -> list[Hit]:
+    """Those whose distance is in *bounds*, both included."""
     lowest, highest = bounds
     return [hit for hit in hits if lowest <= hit.distance <= highest]
 
