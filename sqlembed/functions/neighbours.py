@@ -80,6 +80,7 @@ FUNCTIONS: tuple[Function, ...] = (
         parameters=("index_name", "query", "k"),
         least=2,
         restricted="id",
+        bounded="distance",
         ordered="distance",
     ),
 )

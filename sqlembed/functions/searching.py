@@ -38,15 +38,17 @@ def find(
     """``search(index, query [, k [, options]])``: the *k* best rows, best first.
 
     Columns: rank from 1, id, score, text, start, stop and a snippet of the best chunk; and what
-    made the score. ``id IN (...)`` restricts the rows before anything else. Without *k*,
-    LIMIT takes its place. *options* is a JSON object: ``rerank`` (rows to rerank, 0 for
-    none), ``reranker`` (a model), ``wait`` (milliseconds to spend on rows without vectors).
+    made the score. ``id IN (...)`` and bounds on distance restrict the chunks before anything
+    else. Without *k*, LIMIT takes its place. *options* is a JSON object: ``rerank`` (rows to
+    rerank, 0 for none), ``reranker`` (a model), ``wait`` (milliseconds to spend on rows without
+    vectors).
     """
     if index is None or query is None:
         return []
     chosen = yield from catalog.find(text_argument(index, "search()'s index"))
     asked = _asked(engine, "search()", chosen, query, count_argument(k, restriction.limit), options)
-    answer = yield from search.search(engine, chosen, asked, restriction.among)
+    bounds = (restriction.lowest, restriction.highest)
+    answer = yield from search.search(engine, chosen, asked, restriction.among, bounds)
     return [_row(rank, each, answer) for rank, each in enumerate(answer.found, 1)]
 
 
@@ -186,7 +188,7 @@ def _vectors_of(engine: Engine, index: Index, keys: list[int]) -> Plan[list[byte
 FUNCTIONS: tuple[Function, ...] = (
     Table(
         "search", COLUMNS, find, parameters=("index_name", "query", "k", "options"), least=2,
-        restricted="id", ordered="rank",
+        restricted="id", bounded="distance", ordered="rank",
     ),
     Table(
         "search_explain", ("step", "detail", "milliseconds"), explain,
@@ -194,6 +196,7 @@ FUNCTIONS: tuple[Function, ...] = (
     ),
     Table(
         "more_like", ("id", "distance", "text", "start", "stop", "coverage"), more_like,
-        parameters=("index_name", "row_id", "k"), least=2, restricted="id", ordered="distance",
+        parameters=("index_name", "row_id", "k"), least=2,
+        restricted="id", bounded="distance", ordered="distance",
     ),
 )  # fmt: skip

@@ -39,6 +39,10 @@ WHERE chunk IN (SELECT rowid FROM main.{codes} WHERE code MATCH vec_int8(?2) AND
 AND {condition} ORDER BY distance"""
 
 
+UNBOUNDED = (-math.inf, math.inf)
+"""Bounds that every distance is within."""
+
+
 class Hit(NamedTuple):
     """A row found, by its best chunk."""
 
@@ -67,7 +71,7 @@ def nearest(
     query: npt.NDArray[np.float32],
     k: int,
     among: Collection[SqlValue] | None = None,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
+    bounds: tuple[float, float] = UNBOUNDED,
 ) -> Plan[list[Neighbour]]:
     """The *k* rows nearest to *query*, nearest first.
 
@@ -124,6 +128,36 @@ def keys_of(index: Index, ids: Iterable[SqlValue]) -> Plan[list[int]]:
         sql = f"SELECT key FROM main.{index.key_table} WHERE {identity} IN ({marks})"
         keys += [int(str(row[0])) for row in (yield Statement(sql, tuple(part)))]
     return keys
+
+
+def near_chunks(
+    index: Index,
+    query: npt.NDArray[np.float32],
+    sizes: tuple[int, int],
+    new: list[Hit],
+    keys: list[int] | None,
+    some_wait: bool,
+    bounds: tuple[float, float],
+) -> Plan[tuple[list[Hit], bool]]:
+    """The nearest chunks in *bounds*, nearest first; and the best ones of further rows.
+
+    :param sizes: how many chunks, and of how many rows at least, if there are so many
+    :param new: chunks of rows that wait
+    :returns: also, whether no other row has a chunk in *bounds*
+    """
+    depth, rows = sizes
+    wanted = depth
+    while True:
+        seen, whole = yield from _seen(index, query, wanted, new, keys, some_wait, bounds[1])
+        hits = within(seen, bounds)
+        best = _best(hits)
+        if whole or (len(hits) >= depth and len(best) >= rows):
+            break
+        wanted *= 4
+    chosen = hits[:depth]
+    had = {hit.key for hit in chosen}
+    further = [hit for hit in best[:rows] if hit.key not in had]
+    return [*chosen, *further], whole and len(best) == len(had) + len(further)
 
 
 def _seen(
