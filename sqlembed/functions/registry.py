@@ -92,6 +92,11 @@ class Restriction:
     limit: int | None = None
     """How many of the first rows are looked at; None if that is not known."""
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value of the bounded column."""
+        return self.lowest, self.highest
+
     @classmethod
     def of(cls, table: "Table", pushed: Iterable[tuple[Pushed, Any]]) -> "Restriction":
         """Put together what a door was asked.

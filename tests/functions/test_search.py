@@ -312,3 +312,22 @@ def test_an_explanation_says_why(calls: Sql) -> None:
     assert told["rank 1"].startswith("id 5: ")
     assert "has call, 0800-123" in told["rank 1"] and "place by vectors 1" in told["rank 1"]
     assert "rank 3" not in told
+
+
+def test_an_explanation_is_of_the_search_with_the_same_conditions(sms: Sql) -> None:
+    for condition in (
+        "id IN (2, 4)",
+        "id = 4",
+        "distance > 0.5",
+        "distance < 0.9 AND id IN (1, 3)",
+    ):
+        found = sms(f"SELECT id, distance FROM search('sms', 'dinner now', 2) WHERE {condition}")
+        told = sms(
+            f"""SELECT step, detail, milliseconds, id, distance
+            FROM search_explain('sms', 'dinner now', 2) WHERE {condition}"""
+        )
+        assert [row[3:] for row in told] == found, condition
+        assert [row[0] for row in told] == [f"rank {n + 1}" for n in range(len(found))]
+        assert all(row[1].startswith(f"id {row[3]}: ") and row[2] is None for row in told)
+    steps = sms("SELECT milliseconds FROM search_explain('sms', 'dinner') WHERE id IS NULL")
+    assert len(steps) == 6 and all(spent >= 0 for spent in steps)
