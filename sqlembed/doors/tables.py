@@ -85,7 +85,7 @@ class VirtualTable:
                 else:
                     _take(plan, which, taken, Pushed.ONLY)
                     plan.estimatedCost = LAST_RESORT_COST
-            elif operator in BOUNDS and name == table.ordered:
+            elif operator in BOUNDS and name == table.bounded:
                 _take(plan, which, taken, BOUNDS[operator], omit=False)
             else:
                 all_taken = False

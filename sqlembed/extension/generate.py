@@ -92,9 +92,9 @@ def initializer(entry: dict[str, Any]) -> str:
             "declaration": literal(entry["declaration"]),
             "parameters": f"(const char *const[]){{{parameters}}}",
             "columns": len(columns),
-            "restricted": columns.index(entry["restricted"]) if entry["restricted"] else -1,
-            "ordered": columns.index(entry["ordered"]) if entry["ordered"] else -1,
         }
+        for role in ("restricted", "bounded", "ordered"):
+            fields[role] = columns.index(entry[role]) if entry[role] else -1
     else:
         direct = "SQLITE_DIRECTONLY" if entry["direct"] else "SQLITE_INNOCUOUS"
         fields["flags"] = direct + " | SQLITE_DETERMINISTIC" * entry["deterministic"]

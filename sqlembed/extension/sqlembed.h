@@ -165,7 +165,7 @@ struct function {
   int optional;    /* where the service cannot be reached it gives 0 */
   const char *usage, *declaration; /* of a table: for messages, and its CREATE TABLE */
   const char *const *parameters;
-  int columns, restricted, ordered; /* the last two: a column, or -1 */
+  int columns, restricted, bounded, ordered; /* the last three: a column, or -1 */
 };
 
 /* What every function of one host connection shares; freed with the last of them. */

@@ -124,7 +124,7 @@ static int choose(sqlite3_vtab *vtab, sqlite3_index_info *plan) {
       if (set) sqlite3_vtab_in(plan, i, 1);
       else plan->estimatedCost = LAST_RESORT_COST;
       take(plan, i, LETTERS[set ? AMONG : ONLY], 1);
-    } else if (c->iColumn == f->ordered && bound(c->op)) {
+    } else if (c->iColumn == f->bounded && bound(c->op)) {
       take(plan, i, bound(c->op), 0);
     } else {
       all_taken = 0;

@@ -37,6 +37,7 @@ def _entry(function: Function) -> dict[str, Any]:
         case Table(columns=columns):
             entry |= {"kind": "TABLE", "least": function.least, "most": len(function.parameters)}
             entry |= {"columns": columns, "parameters": function.parameters}
-            entry |= {"restricted": function.restricted, "ordered": function.ordered}
+            entry |= {"restricted": function.restricted, "bounded": function.bounded}
+            entry |= {"ordered": function.ordered}
             entry |= {"usage": function.usage, "declaration": function.declaration}
     return entry

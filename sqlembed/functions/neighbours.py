@@ -33,8 +33,8 @@ def knn(
     wanted = count_argument(k, restriction.limit)
     found = yield from catalog.find(text_argument(index, "knn()'s index"))
     vector = query_vector(engine, "knn()", found, query)
-    bounds = (restriction.lowest, restriction.highest)
-    return (yield from nearest(engine, found, vector, wanted, restriction.among, bounds))
+    among, bounds = restriction.among, restriction.bounds
+    return (yield from nearest(engine, found, vector, wanted, among, bounds))
 
 
 def count_argument(k: SqlValue, limit: int | None) -> int:
@@ -80,6 +80,7 @@ FUNCTIONS: tuple[Function, ...] = (
         parameters=("index_name", "query", "k"),
         least=2,
         restricted="id",
+        bounded="distance",
         ordered="distance",
     ),
 )

@@ -73,7 +73,7 @@ class Pushed(IntEnum):
     AT_MOST = 3
     ABOVE = 4
     AT_LEAST = 5
-    """``ordered < x``, ``<=``, ``>``, ``>=``"""
+    """``bounded < x``, ``<=``, ``>``, ``>=``"""
     LIMIT = 6
     OFFSET = 7
     ANEW = 8
@@ -88,9 +88,14 @@ class Restriction:
     """The values that the restricted column may take; None for all."""
     lowest: float = -math.inf
     highest: float = math.inf
-    """Between which, both included, the ordered column must be."""
+    """Between which, both included, the bounded column must be."""
     limit: int | None = None
     """How many of the first rows are looked at; None if that is not known."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest value of the bounded column."""
+        return self.lowest, self.highest
 
     @classmethod
     def of(cls, table: "Table", pushed: Iterable[tuple[Pushed, Any]]) -> "Restriction":
@@ -147,8 +152,10 @@ class Table:
     least: int = 0
     restricted: str | None = None
     """The column whose ``IN (...)`` is handed to the plan, to apply before anything is cut."""
+    bounded: str | None = None
+    """The column whose bounds are handed to the plan, likewise."""
     ordered: str | None = None
-    """The column by which rows come, lowest first. Its bounds and LIMIT are handed to the plan."""
+    """The column by which rows come, lowest first. LIMIT is handed to the plan."""
 
     @property
     def usage(self) -> str:

@@ -27,27 +27,53 @@ OPTIONS = ("rerank", "reranker", "wait")
 EXAMPLE = '{"rerank": 20}'
 
 
-def find(
+def find(engine: Engine, restriction: Restriction, *arguments: SqlValue) -> Plan[Iterable[Row]]:
+    """``search(index, query [, k [, options]])``: the *k* best rows, best first.
+
+    Columns: rank from 1, id, score, text, start, stop and a snippet of the best chunk; and what
+    made the score. ``id IN (...)`` and bounds on distance restrict the chunks before anything
+    else. Without *k*, LIMIT takes its place. *options* is a JSON object: ``rerank`` (rows to
+    rerank, 0 for none), ``reranker`` (a model), ``wait`` (milliseconds to spend on rows without
+    vectors).
+    """
+    searched = yield from _searched(engine, restriction, "search()", *arguments)
+    if searched is None:
+        return []
+    _, _, answer = searched
+    return [_row(rank, each, answer) for rank, each in enumerate(answer.found, 1)]
+
+
+def explain(engine: Engine, restriction: Restriction, *arguments: SqlValue) -> Plan[Iterable[Row]]:
+    """``search_explain(index, query [, k [, options]])``: how ``search`` finds, in words.
+
+    Columns: step and detail, a row a step and then a row for each result; milliseconds of a
+    step; id and distance of a result. Conditions on these two restrict what is searched.
+    """
+    searched = yield from _searched(engine, restriction, "search_explain()", *arguments)
+    if searched is None:
+        return []
+    index, asked, answer = searched
+    # A step has neither id nor distance, and so meets no condition on them.
+    restricted = restriction.among is not None or restriction.bounds != knn.UNBOUNDED
+    return [*([] if restricted else _steps(index, asked, answer)), *_reasons(answer)]
+
+
+def _searched(
     engine: Engine,
     restriction: Restriction,
+    who: str,
     index: SqlValue,
     query: SqlValue,
     k: SqlValue,
     options: SqlValue,
-) -> Plan[Iterable[Row]]:
-    """``search(index, query [, k [, options]])``: the *k* best rows, best first.
-
-    Columns: rank from 1, id, score, text, start, stop and a snippet of the best chunk; and what
-    made the score. ``id IN (...)`` restricts the rows before anything else. Without *k*,
-    LIMIT takes its place. *options* is a JSON object: ``rerank`` (rows to rerank, 0 for
-    none), ``reranker`` (a model), ``wait`` (milliseconds to spend on rows without vectors).
-    """
+) -> Plan[tuple[Index, Asked, Answer] | None]:
+    """The search that was asked for; None where the index or the query is NULL."""
     if index is None or query is None:
-        return []
-    chosen = yield from catalog.find(text_argument(index, "search()'s index"))
-    asked = _asked(engine, "search()", chosen, query, count_argument(k, restriction.limit), options)
-    answer = yield from search.search(engine, chosen, asked, restriction.among)
-    return [_row(rank, each, answer) for rank, each in enumerate(answer.found, 1)]
+        return None
+    chosen = yield from catalog.find(text_argument(index, f"{who}'s index"))
+    asked = _asked(engine, who, chosen, query, count_argument(k, restriction.limit), options)
+    answer = yield from search.search(engine, chosen, asked, restriction.among, restriction.bounds)
+    return chosen, asked, answer
 
 
 def _asked(
@@ -87,27 +113,6 @@ def _row(rank: int, found: Candidate, answer: Answer) -> Row:
     )  # fmt: skip
 
 
-def explain(
-    engine: Engine,
-    restriction: Restriction,
-    index: SqlValue,
-    query: SqlValue,
-    k: SqlValue,
-    options: SqlValue,
-) -> Plan[Iterable[Row]]:
-    """``search_explain(index, query [, k [, options]])``: how ``search`` finds, in words.
-
-    Columns: step and detail, a row a step and then a row for each result; milliseconds.
-    """
-    if index is None or query is None:
-        return []
-    chosen = yield from catalog.find(text_argument(index, "search_explain()'s index"))
-    wanted = count_argument(k, restriction.limit)
-    asked = _asked(engine, "search_explain()", chosen, query, wanted, options)
-    answer = yield from search.search(engine, chosen, asked)
-    return [*_steps(chosen, asked, answer), *_reasons(answer)]
-
-
 def _steps(index: Index, asked: Asked, answer: Answer) -> list[Row]:
     proposed, spent = answer.proposed, answer.milliseconds
     details = {"rows that wait": _waiting(proposed["waiting"], answer.coverage)}
@@ -124,7 +129,7 @@ def _steps(index: Index, asked: Asked, answer: Answer) -> list[Row]:
     details["reranking"] = (
         f"the {answer.reranked} best rows, by {asked.reranker or 'the reranker'}, added to it"
     )
-    return [(step, details[step], round(spent[step], 1)) for step in spent]
+    return [(step, details[step], round(spent[step], 1), None, None) for step in spent]
 
 
 def _waiting(chunks: int, coverage: float) -> str:
@@ -149,7 +154,7 @@ def _reasons(answer: Answer) -> list[Row]:
             if place is not None
         ]
         what = f"id {each.id!r}: {each.score:.2f} = {made}; place by {', by '.join(places)}"
-        rows.append((f"rank {rank}", what, None))
+        rows.append((f"rank {rank}", what, None, each.id, each.hit.distance))
     return rows
 
 
@@ -170,8 +175,9 @@ def more_like(
     if not own:
         raise InputError(f"index {found.name} has no row whose id is {described(id)}, or no text")
     mean = vectors.unit(np.mean([np.frombuffer(blob, "<f4") for blob in own], axis=0))
-    bounds = (restriction.lowest, restriction.highest)
-    near = yield from knn.nearest(engine, found, mean, wanted + 1, restriction.among, bounds)
+    near = yield from knn.nearest(
+        engine, found, mean, wanted + 1, restriction.among, restriction.bounds
+    )
     return [each for each in near if each.id != id][:wanted]
 
 
@@ -186,14 +192,16 @@ def _vectors_of(engine: Engine, index: Index, keys: list[int]) -> Plan[list[byte
 FUNCTIONS: tuple[Function, ...] = (
     Table(
         "search", COLUMNS, find, parameters=("index_name", "query", "k", "options"), least=2,
-        restricted="id", ordered="rank",
+        restricted="id", bounded="distance", ordered="rank",
     ),
     Table(
-        "search_explain", ("step", "detail", "milliseconds"), explain,
+        "search_explain", ("step", "detail", "milliseconds", "id", "distance"), explain,
         parameters=("index_name", "query", "k", "options"), least=2,
+        restricted="id", bounded="distance",
     ),
     Table(
         "more_like", ("id", "distance", "text", "start", "stop", "coverage"), more_like,
-        parameters=("index_name", "row_id", "k"), least=2, restricted="id", ordered="distance",
+        parameters=("index_name", "row_id", "k"), least=2,
+        restricted="id", bounded="distance", ordered="distance",
     ),
 )  # fmt: skip

@@ -39,6 +39,10 @@ WHERE chunk IN (SELECT rowid FROM main.{codes} WHERE code MATCH vec_int8(?2) AND
 AND {condition} ORDER BY distance"""
 
 
+UNBOUNDED = (-math.inf, math.inf)
+"""Bounds that every distance is within."""
+
+
 class Hit(NamedTuple):
     """A row found, by its best chunk."""
 
@@ -67,7 +71,7 @@ def nearest(
     query: npt.NDArray[np.float32],
     k: int,
     among: Collection[SqlValue] | None = None,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
+    bounds: tuple[float, float] = UNBOUNDED,
 ) -> Plan[list[Neighbour]]:
     """The *k* rows nearest to *query*, nearest first.
 
@@ -86,15 +90,13 @@ def nearest(
         for key, parts in embedded.items()
         for part in parts
     ]
-    wanted = k
+    wanted, some_wait = k, bool(waiting.total)
     while True:
-        stored, all_seen = yield from stored_hits(index, query, wanted, keys, bool(waiting.total))
-        hits = _within(_best([*new, *stored]), bounds)
+        seen, whole = yield from _seen(index, query, wanted, new, keys, some_wait, bounds[1])
+        hits = within(_best(seen), bounds)
         found = yield from present(index, hits[:wanted])
-        if len(found) >= k or (all_seen and len(hits) <= wanted):
+        if len(found) >= k or (whole and len(hits) <= wanted):
             break
-        if stored and stored[-1].distance > bounds[1]:
-            break  # all that follow are farther
         wanted *= 4
     coverage = yield from fresh.coverage(index, waiting.total, waiting.missed(embedded))
     return [
@@ -126,6 +128,57 @@ def keys_of(index: Index, ids: Iterable[SqlValue]) -> Plan[list[int]]:
         sql = f"SELECT key FROM main.{index.key_table} WHERE {identity} IN ({marks})"
         keys += [int(str(row[0])) for row in (yield Statement(sql, tuple(part)))]
     return keys
+
+
+def near_chunks(
+    index: Index,
+    query: npt.NDArray[np.float32],
+    sizes: tuple[int, int],
+    new: list[Hit],
+    keys: list[int] | None,
+    some_wait: bool,
+    bounds: tuple[float, float],
+) -> Plan[tuple[list[Hit], bool]]:
+    """The nearest chunks in *bounds*, nearest first; and the best ones of further rows.
+
+    :param sizes: how many chunks, and of how many rows at least, if there are so many
+    :param new: chunks of rows that wait
+    :returns: also, whether no other row has a chunk in *bounds*
+    """
+    depth, rows = sizes
+    wanted = depth
+    while True:
+        seen, whole = yield from _seen(index, query, wanted, new, keys, some_wait, bounds[1])
+        hits = within(seen, bounds)
+        best = _best(hits)
+        if whole or (len(hits) >= depth and len(best) >= rows):
+            break
+        wanted *= 4
+    chosen = hits[:depth]
+    had = {hit.key for hit in chosen}
+    further = [hit for hit in best[:rows] if hit.key not in had]
+    return [*chosen, *further], whole and len(best) == len(had) + len(further)
+
+
+def _seen(
+    index: Index,
+    query: npt.NDArray[np.float32],
+    wanted: int,
+    new: list[Hit],
+    keys: list[int] | None,
+    some_wait: bool,
+    highest: float,
+) -> Plan[tuple[list[Hit], bool]]:
+    """The *wanted* nearest stored chunks and those of *new* among them, nearest first.
+
+    :returns: also, whether all chunks up to the distance *highest* are there
+    """
+    stored, all_seen = yield from stored_hits(index, query, wanted, keys, some_wait)
+    horizon = math.inf
+    if not all_seen:  # of what is farther some was not seen, and may be nearer than a new chunk
+        horizon = stored[-1].distance if stored else -math.inf
+    seen = [hit for hit in (*stored, *new) if hit.distance <= horizon]
+    return sorted(seen, key=lambda hit: hit.distance), horizon > highest or all_seen
 
 
 def stored_hits(
@@ -181,7 +234,8 @@ def _best(hits: Iterable[Hit]) -> list[Hit]:
     return list(best.values())
 
 
-def _within(hits: list[Hit], bounds: tuple[float, float]) -> list[Hit]:
+def within(hits: list[Hit], bounds: tuple[float, float]) -> list[Hit]:
+    """Those whose distance is in *bounds*, both included."""
     lowest, highest = bounds
     return [hit for hit in hits if lowest <= hit.distance <= highest]
 

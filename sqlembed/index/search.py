@@ -120,11 +120,16 @@ class Answer:
 
 
 def search(
-    engine: Engine, index: Index, asked: Asked, among: Collection[SqlValue] | None = None
+    engine: Engine,
+    index: Index,
+    asked: Asked,
+    among: Collection[SqlValue] | None = None,
+    bounds: tuple[float, float] = knn.UNBOUNDED,
 ) -> Plan[Answer]:
     """The *k* rows that answer best.
 
     :param among: ids that may be found; None for all. It applies before anything is cut.
+    :param bounds: the lowest and the highest distance of a chunk, both included; likewise
     """
     yield from check_watched(index)
     answer, clock = Answer([], None), _Clock()
@@ -140,19 +145,26 @@ def search(
     new, new_worded = _fresh(engine, index, asked, answer.query, embedded)
     answer.milliseconds["rows that wait"] = clock.lap()
     depth, some_wait = max(CANDIDATES, 4 * asked.k), bool(waiting.total)
-    near, _ = yield from knn.stored_hits(index, asked.vector, depth, keys, some_wait)
-    near = sorted([*near, *new], key=lambda hit: hit.distance)[:depth]
-    answer.spread = yield from _spread(index, asked.vector)
-    answer.milliseconds["vectors"] = clock.lap()
-    worded = new_worded[:depth]
+    worded = knn.within(new_worded, bounds)[:depth]
     if answer.query is not None:
-        numbers = yield from words.find(index, answer.query, depth, keys)
+        near_to = None if bounds == knn.UNBOUNDED else (vectors.to_blob(asked.vector), *bounds)
+        numbers = yield from words.find(index, answer.query, depth, keys, near_to)
         worded += yield from _spans(index, asked.vector, numbers, some_wait)
         answer.milliseconds["words"] = clock.lap()
+    answer.spread = yield from _spread(index, asked.vector)
+    rows = asked.k
+    while True:
+        near, whole = yield from knn.near_chunks(
+            index, asked.vector, (depth, rows), new, keys, some_wait, bounds
+        )
+        candidates = {hit[:3]: Candidate(hit, near=False) for hit in worded}
+        candidates |= {hit[:3]: Candidate(hit, near=True) for hit in near}
+        present = yield from _present(index, list(candidates.values()))
+        if whole or len({each.hit.key for each in present}) >= asked.k:
+            break
+        rows *= 4  # some of them are deleted
+    answer.milliseconds["vectors"] = clock.lap()
     answer.proposed = {"vectors": len(near), "words": len(worded), "waiting": len(new)}
-    candidates = {hit[:3]: Candidate(hit, near=False) for hit in worded}
-    candidates |= {hit[:3]: Candidate(hit, near=True) for hit in near}
-    present = yield from _present(index, list(candidates.values()))
     _weigh_meaning(present, answer.spread)
     answer.query = yield from _weigh_words(engine, index, answer.query, present)
     for each in present:

@@ -19,11 +19,13 @@ from sqlembed.plan import Plan, Row, SqlValue, Statement
 AVERAGES = "SELECT block FROM main.{}_data WHERE id = 1"
 COUNT = "SELECT count(*) FROM (SELECT 1 FROM main.{0} WHERE {0} MATCH ? LIMIT ?)"
 FIND = """
-SELECT rowid FROM main.{words} WHERE {words} MATCH ?1 ORDER BY bm25({words}), rowid LIMIT ?2"""
-FIND_AMONG = """
-SELECT rowid FROM main.{words} WHERE {words} MATCH ?1
-AND rowid IN (SELECT chunk FROM main.{chunks} WHERE key IN (SELECT value FROM json_each(?3)))
-ORDER BY bm25({words}), rowid LIMIT ?2"""
+SELECT rowid FROM main.{words} WHERE {words} MATCH ? {conditions}
+ORDER BY bm25({words}), rowid LIMIT ?"""
+AMONG = """
+AND rowid IN (SELECT chunk FROM main.{chunks} WHERE key IN (SELECT value FROM json_each(?)))"""
+NEAR = """
+AND (SELECT l2 * l2 / 2 BETWEEN ? AND ? FROM (
+    SELECT vec_distance_l2(vector, ?) AS l2 FROM main.{chunks} WHERE chunk = {words}.rowid))"""
 
 EDGES = re.compile(r"^\W+|\W+$")
 """What is around a piece of a query, as the mark of a question."""
@@ -173,17 +175,31 @@ def split(engine: Engine, text: str, tokenizer: str) -> list[Term]:
     return [Term(text, tokens) for tokens, text in found.items()][:MOST_TERMS]
 
 
-def find(index: Index, query: Query, most: int, among: Iterable[int] | None) -> Plan[list[int]]:
-    """The numbers of the *most* chunks that fit best; among the rows of these keys, if given."""
+def find(
+    index: Index,
+    query: Query,
+    most: int,
+    among: Iterable[int] | None,
+    near: tuple[bytes, float, float] | None,
+) -> Plan[list[int]]:
+    """The numbers of the *most* chunks that fit best.
+
+    :param among: the keys of rows that they must be of; None for all
+    :param near: a vector, and the lowest and highest cosine distance from it; None for any
+    """
     if not query.terms:
         return []
-    sql = FIND
-    bindings: list[SqlValue] = [query.match, most]
+    conditions, values = "", list[SqlValue]()
     if among is not None:
-        sql = FIND_AMONG
-        bindings.append(json.dumps(list(among)))
+        conditions += AMONG
+        values.append(json.dumps(list(among)))
+    if near is not None:
+        vector, lowest, highest = near
+        conditions += NEAR
+        values += [lowest, highest, vector]
+    sql = FIND.replace("{conditions}", conditions)
     sql = sql.format(words=index.word_table, chunks=index.chunk_table)
-    rows = yield Statement(sql, tuple(bindings))
+    rows = yield Statement(sql, (query.match, *values, most))
     return [int(str(number)) for (number,) in rows]
 
 

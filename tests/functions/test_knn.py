@@ -141,6 +141,16 @@ def test_a_row_that_replace_removed_without_a_trigger_is_not_found(sql: Sql) -> 
     assert sql("SELECT indexed, chunks FROM sqlembed_status") == [(2, 2)]
 
 
+def test_chunks_of_one_row_do_not_put_a_far_row_that_waits_before_a_near_one(sql: Sql) -> None:
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
+    sql("INSERT INTO t VALUES (1, ?), (2, 'needle hay')", "needle needle needle needle. " * 20)
+    sql("SELECT sqlembed_index('t', 'body')")
+    assert sql("SELECT chunks > 2 FROM sqlembed_status") == [1]
+    sql("INSERT INTO t VALUES (3, 'far away')")
+    assert sql("SELECT id FROM knn('t', 'needle', 2)") == [1, 2]
+    assert sql("SELECT id FROM knn('t', 'needle', 2) WHERE distance > 0.1") == [2, 3]
+
+
 def test_a_large_backlog_is_searched_newest_first_and_says_so(
     sms: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """search, more_like and search_explain: both legs, always fresh, restricted first; on fake models."""
 
 import math
+from random import Random
 
 import numpy as np
 import pytest
@@ -151,6 +152,58 @@ def test_ids_restrict_before_anything_is_cut(calls: Sql) -> None:
     assert calls("SELECT id FROM search('sms', 'dinner', 3) WHERE id IN (SELECT NULL)") == []
 
 
+def test_a_bound_of_distance_applies_before_k(sms: Sql) -> None:
+    found = sms("SELECT id, distance FROM search('sms', 'see dinner', 1) WHERE distance > 0.7")
+    assert len(found) == 1 and found[0][1] > 0.7
+    near = "SELECT id FROM search('sms', 'dinner at eight') WHERE distance"
+    assert sms(f"{near} < 0.01") == sms(f"{near} <= 0.01") == [1]
+    assert sms(f"{near} BETWEEN 0.01 AND 0.5") == sms(f"{near} BETWEEN 0.01 AND 0.5 AND id > 0")
+    assert sms(f"{near} > 2") == sms(f"{near} < 0.5 AND id IN (2, 4)") == []
+    assert sms(f"{near} >= 0 LIMIT 2") == sms(f"{near} < 2")[:2]
+    sms("INSERT INTO sms(body) VALUES ('dinner at eight'), ('no such words')")
+    assert sorted(sms(f"{near} < 0.01")) == [1, 5]
+
+
+@pytest.mark.doors("apsw", "extension")
+def test_bounds_find_what_brute_force_finds(sql: Sql) -> None:
+    random = Random(5)
+    words = [f"word{n}" for n in range(40)]
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    for n in range(300):
+        body = " ".join(random.choices(words, k=random.randint(1, 9)))
+        sql("INSERT INTO t VALUES (?, ?)", n, body)
+        if n == 250:
+            sql("SELECT sqlembed_index('t', 'body')")  # the others wait
+    find = "SELECT id, distance, bm25 FROM search('t', ?1, ?2, ?5) WHERE distance BETWEEN ?3 AND ?4"
+    for _ in range(12):
+        query = " ".join(random.sample(words, 3))
+        low, high = sorted(random.uniform(0.1, 1.3) for _ in range(2))
+        every = sql(find, query, 300, 0, 2, PLAIN)
+        assert len(every) == 300
+        within = {id: bm25 or 0 for id, distance, bm25 in every if low <= distance <= high}
+        for k in (1, 7, 300):
+            found = sql(find, query, k, low, high, PLAIN)
+            assert {id for id, *_ in found} <= set(within)
+            assert len(found) == min(k, len(within))
+            if k == 7 and within:
+                assert max(bm25 or 0 for *_, bm25 in found) == max(within.values())
+
+
+def test_k_rows_are_found_where_one_row_has_most_of_the_near_chunks(sql: Sql) -> None:
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, code UNIQUE, body TEXT)")
+    sql("INSERT INTO t VALUES (1, 'a', ?)", "needle needle needle needle. " * 400)
+    for n in range(2, 9):
+        sql("INSERT INTO t VALUES (?, ?, ?)", n, n, f"far away {n}")
+    sql("SELECT sqlembed_index('t', 'body')")
+    assert sql("SELECT chunks > 100 FROM sqlembed_status") == [1]
+    assert sorted(sql("SELECT id FROM search('t', 'needle', 8)")) == [1, 2, 3, 4, 5, 6, 7, 8]
+    sql("PRAGMA recursive_triggers = OFF")  # rows that REPLACE deletes stay in the index
+    sql("REPLACE INTO t VALUES (9, 7, 'far away')")
+    assert sorted(sql("SELECT id FROM search('t', 'needle', 8)")) == [1, 2, 3, 4, 5, 6, 8, 9]
+    far = "SELECT id FROM search('t', 'needle', 3) WHERE distance > 0.5 AND id <> 1"
+    assert len(sql(far)) == 3
+
+
 def test_limit_takes_the_place_of_k(calls: Sql) -> None:
     FakeModel.texts.clear()
     assert len(calls("SELECT id FROM search('sms', 'call') LIMIT 2")) == 2
@@ -283,3 +336,22 @@ def test_an_explanation_says_why(calls: Sql) -> None:
     assert told["rank 1"].startswith("id 5: ")
     assert "has call, 0800-123" in told["rank 1"] and "place by vectors 1" in told["rank 1"]
     assert "rank 3" not in told
+
+
+def test_an_explanation_is_of_the_search_with_the_same_conditions(sms: Sql) -> None:
+    for condition in (
+        "id IN (2, 4)",
+        "id = 4",
+        "distance > 0.5",
+        "distance < 0.9 AND id IN (1, 3)",
+    ):
+        found = sms(f"SELECT id, distance FROM search('sms', 'dinner now', 2) WHERE {condition}")
+        told = sms(
+            f"""SELECT step, detail, milliseconds, id, distance
+            FROM search_explain('sms', 'dinner now', 2) WHERE {condition}"""
+        )
+        assert [row[3:] for row in told] == found, condition
+        assert [row[0] for row in told] == [f"rank {n + 1}" for n in range(len(found))]
+        assert all(row[1].startswith(f"id {row[3]}: ") and row[2] is None for row in told)
+    steps = sms("SELECT milliseconds FROM search_explain('sms', 'dinner') WHERE id IS NULL")
+    assert len(steps) == 6 and all(spent >= 0 for spent in steps)
