@@ -25,8 +25,8 @@ questions of other chatterbot categories less (0.697 and 0.694)."""
 LARGEST_CODE = 127
 """In each row. What fewer bits would do is told in ARCHITECTURE.md ("Decisions")."""
 
-_CHECKSUM = Struct("<I")
-_HEADER = Struct("<II")
+_NUMBER = Struct("<I")
+_HEADER_BYTES = 2 * _NUMBER.size
 """The checksum of all that comes after it, and the number of chunks."""
 
 
@@ -56,23 +56,23 @@ class Tokens:
 
     def to_bytes(self) -> bytes:
         """What the cache file holds."""
-        content = _HEADER.pack(0, self.chunks)[_CHECKSUM.size :] + self.codes.tobytes()
-        return _CHECKSUM.pack(crc32(content)) + content
+        content = _NUMBER.pack(self.chunks) + self.codes.tobytes()
+        return _NUMBER.pack(crc32(content)) + content
 
     @classmethod
     def from_bytes(cls, value: bytes, dimension: int) -> "Tokens":
         """Read what ``to_bytes`` wrote, and ``is_intact`` found whole."""
-        _, chunks = _HEADER.unpack_from(value)
-        codes = np.frombuffer(value, np.int8, offset=_HEADER.size)
+        (chunks,) = _NUMBER.unpack_from(value, _NUMBER.size)
+        codes = np.frombuffer(value, np.int8, offset=_HEADER_BYTES)
         return cls(codes.reshape(-1, dimension), chunks)
 
 
 def is_intact(value: bytes, dimension: int) -> bool:
     """Whether *value* is what ``to_bytes`` wrote, of vectors of *dimension*."""
-    if len(value) <= _HEADER.size or (len(value) - _HEADER.size) % dimension:
+    if len(value) <= _HEADER_BYTES or (len(value) - _HEADER_BYTES) % dimension:
         return False
-    (checksum,) = _CHECKSUM.unpack_from(value)
-    return bool(checksum == crc32(memoryview(value)[_CHECKSUM.size :]))
+    (checksum,) = _NUMBER.unpack_from(value)
+    return bool(checksum == crc32(memoryview(value)[_NUMBER.size :]))
 
 
 def score(query: Tokens, document: Tokens) -> float:

@@ -7,7 +7,6 @@ has may be misspelt: it counts as those of the candidates' words that are one mi
 
 import json
 import math
-import operator
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -50,11 +49,11 @@ class Term:
     text: str
     tokens: tuple[str, ...]
     meant: tuple[str, ...] = ()
-    """Words that may have been meant by one that no chunk has."""
+    """The words that count in its place, where no chunk has it."""
 
     @property
     def shown(self) -> str:
-        """It for people."""
+        """It as a person reads it: ``diner (as dinner)``."""
         return f"{self.text} (as {' or '.join(self.meant)})" if self.meant else self.text
 
     @property
@@ -122,20 +121,20 @@ def read(engine: Engine, index: Index, text: str) -> Plan[Query]:
     """Take *text* apart, and look up how much each of its terms says in *index*."""
     terms = split(engine, text, index.words or "")
     chunks, tokens = averages((yield Statement(AVERAGES.format(index.word_table))))
-    return (yield from _weighed(index, Query(tuple(terms), (), (), chunks, _ratio(tokens, chunks))))
+    average = tokens / chunks if chunks else 0.0
+    return (yield from _weighed(index, Query(tuple(terms), (), (), chunks, average)))
 
 
 def mend(index: Index, query: Query, candidates: Iterable[Sequence[str]]) -> Plan[Query]:
     """*query*, its misspelt words read as words of the *candidates*."""
-    terms: list[Term] = []
     known: set[str] = set()
-    for term, count in zip(query.terms, query.counts, strict=True):
+    terms = list(query.terms)
+    for n, (term, count) in enumerate(zip(query.terms, query.counts, strict=True)):
         if not count and _may_be_misspelt(term):
             known = known or {token for tokens in candidates for token in tokens}
-            terms.append(replace(term, meant=_one_mistake_away(term.tokens[0], known)))
-        else:
-            terms.append(term)
-    if all(map(operator.is_, terms, query.terms)):
+            if meant := _one_mistake_away(term.tokens[0], known):
+                terms[n] = replace(term, meant=meant)
+    if terms == list(query.terms):
         return query
     return (yield from _weighed(index, replace(query, terms=tuple(terms))))
 
@@ -208,10 +207,6 @@ def averages(rows: Sequence[Row]) -> tuple[int, int]:
     block = rows[0][0] if rows else b""
     numbers = list(_varints(block)) if isinstance(block, bytes) else []
     return (numbers[0], numbers[1]) if len(numbers) > 1 else (0, 0)
-
-
-def _ratio(tokens: int, chunks: int) -> float:
-    return tokens / chunks if chunks else 0.0
 
 
 def _idf(count: int, chunks: int) -> float:

@@ -47,12 +47,16 @@ def test_the_first_value_of_a_text_stays_for_everyone(path: str) -> None:
     second.close()
 
 
-def test_it_is_bounded_and_the_least_recently_used_goes(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours pass between two looks at the clock, so that every use is noted; few go at a time."""
     clock = iter(range(0, 10**9, 2 * cache_module.FRESH_SECONDS))
     monkeypatch.setattr(cache_module.time, "time", lambda: next(clock))
     monkeypatch.setattr(cache_module, "EVICTED_ENTRIES", 4)
+
+
+@pytest.mark.usefixtures("hours")
+def test_it_is_bounded_and_the_least_recently_used_goes(path: str) -> None:
     cache = Cache(path, 40 * cache_module.PAGE_BYTES)
     first = keys(1)
     for key in keys(400):
@@ -89,12 +93,8 @@ def test_token_vectors_use_room_that_nobody_needs(path: str) -> None:
     cache.close()
 
 
-def test_vectors_leave_token_vectors_their_share(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(0, 10**9, 2 * cache_module.FRESH_SECONDS))
-    monkeypatch.setattr(cache_module.time, "time", lambda: next(clock))
-    monkeypatch.setattr(cache_module, "EVICTED_ENTRIES", 4)
+@pytest.mark.usefixtures("hours")
+def test_vectors_leave_token_vectors_their_share(path: str) -> None:
     cache = Cache(path, 100 * cache_module.PAGE_BYTES)
     used = {key: bytes(10_000) for key in keys(410)[400:]}
     cache.put(SPACE, "tokens", used)

@@ -99,7 +99,7 @@ def test_a_misspelt_word_counts_as_the_one_that_was_meant(sms: Sql, typed: str) 
 
 
 def test_what_is_no_spelling_mistake_is_not_mended(sms: Sql) -> None:
-    sms("INSERT INTO sms(id, body) VALUES (5, 'diner 0800-124'), (6, 'at noon')")
+    sms("INSERT INTO sms(id, body) VALUES (5, 'diner 12345'), (6, 'at noon')")
 
     def found(query: str) -> list[int]:
         return sms("SELECT id FROM search('sms', ?) WHERE share > 0 ORDER BY id", query)
@@ -107,7 +107,7 @@ def test_what_is_no_spelling_mistake_is_not_mended(sms: Sql) -> None:
     assert found("diner") == [5]  # though it waits, and no count includes it
     sms("SELECT sqlembed_flush()")
     assert found("diner") == [5]
-    assert found("0800-125") == []  # another number is another thing
+    assert found("12346") == []  # another number is another thing
     assert found("npqn") == found("att") == []  # two mistakes; too short to tell
     assert found("dinler") == [1, 3, 5]  # dinner or diner
 
