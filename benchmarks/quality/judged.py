@@ -9,7 +9,10 @@ import numpy.typing as npt
 from quality import sources
 
 NEIGHBOURS = 5
-EMBED = "SELECT embed(value, ?) FROM json_each(?) ORDER BY key"
+# A few messages are several that the data runs together, longer than the model reads.
+EMBED = """
+SELECT vec_mean(embed(part.text, ?1)) FROM json_each(?2) AS whole, chunks(whole.value, ?1) AS part
+GROUP BY whole.key ORDER BY whole.key"""
 
 Vectors = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.float64]
@@ -17,7 +20,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 def embedded(connection: apsw.Connection, texts: list[str], model: str) -> Vectors:
-    """The vector of each text."""
+    """The vector of each text, of a long one the mean of its chunks'."""
     rows = connection.execute(EMBED, (model, json.dumps(texts)))
     return np.array([np.frombuffer(blob, "<f4") for (blob,) in rows])
 

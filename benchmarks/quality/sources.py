@@ -98,7 +98,7 @@ def grouped(pairs: list[tuple[str, str]]) -> Pairs:
 def lee() -> tuple[list[str], npt.NDArray[np.float64]]:
     """Lee's texts, and people's judgement of each two of them, 0 to 1, in the upper triangle."""
     corpus, judged = datasets.fetched(LEE)
-    return corpus.read_text(encoding="utf-8").splitlines(), np.loadtxt(judged)
+    return corpus.read_text(encoding="latin-1").splitlines(), np.loadtxt(judged)
 
 
 def synonyms() -> dict[str, str]:
