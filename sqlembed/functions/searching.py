@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from sqlembed import vectors
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, OptionError
@@ -174,9 +172,8 @@ def more_like(
     own = yield from _vectors_of(engine, found, keys)
     if not own:
         raise InputError(f"index {found.name} has no row whose id is {described(id)}, or no text")
-    mean = vectors.unit(np.mean([np.frombuffer(blob, "<f4") for blob in own], axis=0))
     near = yield from knn.nearest(
-        engine, found, mean, wanted + 1, restriction.among, restriction.bounds
+        engine, found, vectors.centroid(own), wanted + 1, restriction.among, restriction.bounds
     )
     return [each for each in near if each.id != id][:wanted]
 

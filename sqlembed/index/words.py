@@ -7,15 +7,19 @@ texts which wait, and texts that only the vectors found, are measured alike.
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlembed.engine.interface import Engine
 from sqlembed.index.catalog import Index
 from sqlembed.plan import Plan, Row, SqlValue, Statement
 
 AVERAGES = "SELECT block FROM main.{}_data WHERE id = 1"
-COUNT = "SELECT count(*) FROM (SELECT 1 FROM main.{0} WHERE {0} MATCH ? LIMIT ?)"
+COUNTS = """
+SELECT (SELECT count(*) FROM (SELECT 1 FROM main.{words} WHERE {words} MATCH term.value LIMIT ?2))
+FROM json_each(?1) AS term ORDER BY term.key"""
 FIND = """
 SELECT rowid FROM main.{words} WHERE {words} MATCH ? {conditions}
 ORDER BY bm25({words}), rowid LIMIT ?"""
@@ -30,8 +34,10 @@ EDGES = re.compile(r"^\W+|\W+$")
 CODE_DIGITS = 2
 CODE_WEIGHT = 3
 """Measured: "who sent me 0871..." found its message at 0.93 in place of 0.25 (MRR)."""
-MOST_TERMS = 32
-"""Terms of a query that are looked up, the first ones; people write fewer."""
+MOST_TERMS = 64
+"""Terms of a query that are looked for, of a longer one those that say most. For 22 queries of some
+pages (MRR of words alone): these 64 0.90, the first 32 0.74, the rarest 32 0.76; all 0.86, in three
+times the time."""
 MOST_COUNTED = 20_000
 """Chunks with a term that are counted: one in more says as good as nothing."""
 K1, B = 1.2, 0.75
@@ -55,6 +61,21 @@ class Term:
     def match(self) -> str:
         """It as an FTS5 query."""
         return '"' + self.text.replace('"', '""') + '"'
+
+
+class Weighed(NamedTuple):
+    """A term, and what it says in an index."""
+
+    term: Term
+    idf: float
+    chunks: int
+    """How many have it."""
+    times: int
+    """How often the query has it."""
+
+    def says(self) -> float:
+        """How much it says of the query; one that no chunk has can find nothing."""
+        return self.times * self.idf if self.chunks else 0.0
 
 
 @dataclass(frozen=True)
@@ -100,23 +121,33 @@ def read(engine: Engine, index: Index, text: str) -> Plan[Query]:
     """Take *text* apart, and look up how much each of its terms says in *index*."""
     terms = split(engine, text, index.words or "")
     chunks, tokens = averages((yield Statement(AVERAGES.format(index.word_table))))
-    counts = []
-    for term in terms:
-        rows = yield Statement(COUNT.format(index.word_table), (term.match, MOST_COUNTED))
-        counts.append(int(str(rows[0][0])))
-    idf = [term.weight * _idf(count, chunks) for term, count in zip(terms, counts, strict=True)]
-    average = tokens / chunks if chunks else 0.0
-    return Query(tuple(terms), tuple(idf), tuple(counts), chunks, average)
+    listed = json.dumps([term.match for term in terms])
+    rows = yield Statement(COUNTS.format(words=index.word_table), (listed, MOST_COUNTED))
+    weighed = [
+        Weighed(term, term.weight * _idf(int(str(count)), chunks), int(str(count)), times)
+        for (term, times), (count,) in zip(terms.items(), rows, strict=True)
+    ]
+    most = sorted(weighed, key=Weighed.says, reverse=True)[:MOST_TERMS]
+    chosen = [each for each in weighed if each in most]
+    return Query(
+        terms=tuple(each.term for each in chosen),
+        idf=tuple(each.idf for each in chosen),
+        counts=tuple(each.chunks for each in chosen),
+        chunks=chunks,
+        average=tokens / chunks if chunks else 0.0,
+    )
 
 
-def split(engine: Engine, text: str, tokenizer: str) -> list[Term]:
-    """The terms of a query, each once."""
+def split(engine: Engine, text: str, tokenizer: str) -> dict[Term, int]:
+    """The terms of a query, and how often it has each."""
     pieces = [EDGES.sub("", piece) for piece in text.split()]
     found: dict[tuple[str, ...], str] = {}
+    times = Counter[tuple[str, ...]]()
     for piece, tokens in zip(pieces, engine.words(pieces, tokenizer), strict=True):
         if tokens:
             found.setdefault(tuple(tokens), piece)
-    return [Term(text, tokens) for tokens, text in found.items()][:MOST_TERMS]
+            times[tuple(tokens)] += 1
+    return {Term(text, tokens): times[tokens] for tokens, text in found.items()}
 
 
 def find(
@@ -177,5 +208,7 @@ def _varints(block: bytes) -> Iterable[int]:
 def _occurrences(wanted: tuple[str, ...], tokens: Sequence[str]) -> int:
     if len(wanted) == 1:
         return tokens.count(wanted[0])
+    if wanted[0] not in tokens:
+        return 0
     size = len(wanted)
     return sum(tuple(tokens[at : at + size]) == wanted for at in range(len(tokens) - size + 1))
