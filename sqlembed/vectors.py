@@ -1,5 +1,7 @@
 """A vector as SQL sees it: a BLOB of little-endian float32, four bytes a dimension."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -40,6 +42,11 @@ def unit(vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """*vector*, not zero, at unit length."""
     scaled: npt.NDArray[np.float32] = (vector / np.linalg.norm(vector)).astype(np.float32)
     return scaled
+
+
+def centroid(blobs: Sequence[bytes]) -> npt.NDArray[np.float32]:
+    """The mean of *blobs*, unit vectors of the parts of a text, at unit length."""
+    return unit(np.mean([np.frombuffer(blob, dtype="<f4") for blob in blobs], axis=0))
 
 
 CODE_SPREAD = 5.0

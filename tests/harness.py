@@ -12,7 +12,7 @@ import pytest
 from sqlembed.engine.chunk import WITHOUT_OVERLAP, Chunk, Chunking, chunk
 from sqlembed.engine.late import Tokens, join
 from sqlembed.engine.local import LocalEngine
-from sqlembed.errors import ModelError
+from sqlembed.errors import ModelError, TextTooLongError
 from sqlembed.weights import receipt
 from sqlembed.weights.manifest import Manifest
 
@@ -47,6 +47,8 @@ class FakeModel:
         self.manifest = manifest
 
     def embed(self, texts: Sequence[str], role: str) -> np.ndarray:
+        if any(tokens > self.manifest.context for tokens in self.count(texts, role)):
+            raise TextTooLongError("the fake model got a text of too many words")
         FakeModel.texts += texts
         prompt = self.manifest.prompt(role)
         return np.array([self._vector(prompt + text) for text in texts], dtype=np.float32)
@@ -60,6 +62,8 @@ class FakeModel:
         ]
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
+        if len(query.split()) > self.manifest.context:
+            raise TextTooLongError("the fake model got a query of too many words")
         FakeModel.texts += documents
         asked = set(query.split())
         return [len(asked & set(document.split())) / len(asked) for document in documents]

@@ -96,7 +96,11 @@ class Engine(Protocol):
         """Tokens of each text as the model reads it."""
 
     def chunk(
-        self, texts: Sequence[str], model: str | None, chunking: Chunking = AS_USUAL
+        self,
+        texts: Sequence[str],
+        model: str | None,
+        chunking: Chunking = AS_USUAL,
+        role: Role = "document",
     ) -> list[list[Chunk]]:
         """Each text in parts that the model reads whole."""
 

@@ -123,7 +123,11 @@ class LocalEngine:
             return loaded.count(texts)
 
     def chunk(
-        self, texts: Sequence[str], model: str | None, chunking: Chunking = AS_USUAL
+        self,
+        texts: Sequence[str],
+        model: str | None,
+        chunking: Chunking = AS_USUAL,
+        role: Role = "document",
     ) -> list[list[Chunk]]:
         """Each text in parts that the model reads whole; one part if it fits.
 
@@ -132,7 +136,7 @@ class LocalEngine:
         if not texts:
             return []
         with self.library.embedder(self._name(model)) as loaded:
-            return loaded.chunk(texts, "document", chunking)
+            return loaded.chunk(texts, role, chunking)
 
     def load(self, model: str) -> None:
         """Bring *model* into memory now, its file checked and its probes tried.

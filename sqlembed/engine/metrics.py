@@ -2,8 +2,9 @@
 
 Names and kinds follow text-embeddings-inference (its ``te_*`` are ``sqlembed_*`` here), with
 Prometheus's own endings for units and totals. The one file that imports ``prometheus_client``,
-and only when a model is loaded or somebody looks: that takes 35 ms. Nothing here is on
-the way of a vector that is found in memory.
+and only when a request is answered by the service, a model is loaded or somebody looks: that takes
+35 ms. A vector that is found in memory passes nothing here; in the service its request is
+counted and timed, as every one is, which takes 5 µs.
 """
 
 import json

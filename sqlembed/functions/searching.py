@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from sqlembed import vectors
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, OptionError
@@ -117,8 +115,7 @@ def _steps(index: Index, asked: Asked, answer: Answer) -> list[Row]:
     proposed, spent = answer.proposed, answer.milliseconds
     details = {"rows that wait": _waiting(proposed["waiting"], answer.coverage)}
     if answer.query is not None:
-        pairs = zip(answer.query.terms, answer.query.counts, strict=True)
-        terms = ", ".join(f"{term.shown} in {count:,}" for term, count in pairs)
+        terms = ", ".join(f"{term.shown} in {chunks:,}" for term, _, chunks in answer.query.terms)
         details["words of the query"] = f"of {answer.query.chunks:,} chunks: {terms or 'none'}"
         details["words"] = f"{proposed['words']} chunks with most of these words (bm25)"
     details["vectors"] = f"{proposed['vectors']} nearest chunks, by {index.model}"
@@ -174,9 +171,8 @@ def more_like(
     own = yield from _vectors_of(engine, found, keys)
     if not own:
         raise InputError(f"index {found.name} has no row whose id is {described(id)}, or no text")
-    mean = vectors.unit(np.mean([np.frombuffer(blob, "<f4") for blob in own], axis=0))
     near = yield from knn.nearest(
-        engine, found, mean, wanted + 1, restriction.among, restriction.bounds
+        engine, found, vectors.centroid(own), wanted + 1, restriction.among, restriction.bounds
     )
     return [each for each in near if each.id != id][:wanted]
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from sqlembed import vectors
 from sqlembed.engine.interface import Engine
+from sqlembed.errors import TextTooLongError
 from sqlembed.index import fresh, knn, words
 from sqlembed.index.catalog import Index, check_watched
 from sqlembed.index.flush import Embedded
@@ -306,12 +307,24 @@ def _reranked(
     count = min(max(asked.reranked, asked.k), MOST_RERANKED) if asked.reranked else 0
     first, rest = ranked[:count], ranked[count:]
     if first:
-        model = asked.reranker or engine.reranker(index.model)
+        model, scores = _scores(engine, index, asked, [each.text for each in first])
         late = engine.is_embedder(model)
         weight = (LATE_WEIGHT / spread if spread else 1.0) if late else CROSS_WEIGHT
-        scores = engine.rerank(asked.text, [each.text for each in first], model)
         for each, score in zip(first, scores, strict=True):
             each.rerank = score
             each.score += weight * score
         first.sort(key=lambda each: (-each.score, each.hit))
     return [*first, *rest][: asked.k], len(first)
+
+
+def _scores(
+    engine: Engine, index: Index, asked: Asked, texts: list[str]
+) -> tuple[str, list[float]]:
+    """The reranker, and its score of each text."""
+    model = asked.reranker or engine.reranker(index.model)
+    try:
+        return model, engine.rerank(asked.text, texts, model)
+    except TextTooLongError:  # a cross-encoder reads the query and a text together
+        if asked.reranker:
+            raise
+    return index.model, engine.rerank(asked.text, texts, index.model)

@@ -11,7 +11,8 @@ WORD = re.compile(r"\S+")
 def snippet(text: str, terms: Sequence[str]) -> str:
     """The part of *text* with most of *terms*, each in brackets; its beginning if it has none."""
     words = list(WORD.finditer(text))
-    marked = [_mark(word.group(), terms) for word in words]
+    pattern = _any_of(terms)
+    marked = [_mark(word.group(), pattern) for word in words]
     hits = [position for position, (_, hit) in enumerate(marked) if hit]
     first = 0
     if hits and len(words) > WORDS:
@@ -24,10 +25,14 @@ def snippet(text: str, terms: Sequence[str]) -> str:
     return f"{before}{shown}{after}"
 
 
-def _mark(word: str, terms: Sequence[str]) -> tuple[str, bool]:
+def _any_of(terms: Sequence[str]) -> re.Pattern[str]:
+    longest_first = sorted(terms, key=len, reverse=True)
+    choice = "|".join(map(re.escape, longest_first)) or r"(?!)"  # which matches nothing
+    return re.compile(rf"(?<!\w)(?:{choice})(?!\w)", re.IGNORECASE)
+
+
+def _mark(word: str, pattern: re.Pattern[str]) -> tuple[str, bool]:
     """*word* with brackets around a term that it has."""
-    for term in terms:
-        found = re.search(rf"(?<!\w){re.escape(term)}(?!\w)", word, re.IGNORECASE)
-        if found:
-            return f"{word[: found.start()]}[{found.group()}]{word[found.end() :]}", True
+    if found := pattern.search(word):
+        return f"{word[: found.start()]}[{found.group()}]{word[found.end() :]}", True
     return word, False

@@ -315,6 +315,51 @@ def test_a_query_of_strange_characters_is_only_text(sms: Sql) -> None:
         assert len(sms(FIND, query)) == 4, query
 
 
+LONG_QUERY = "dinner at eight. " * 6 + "see you late. " * 4
+
+
+def test_a_query_longer_than_the_model_reads_is_the_mean_of_its_chunks(sms: Sql) -> None:
+    assert sms.error("SELECT embed_query(?)", LONG_QUERY).startswith("TextTooLongError")
+    mean = "(SELECT vec_mean(embed(text)) FROM chunks(?, NULL, '{\"overlap\": 0}'))"
+    wanted = sms(f"SELECT id, distance FROM knn('sms', {mean})", LONG_QUERY)
+    found = sms("SELECT id, distance FROM knn('sms', ?)", LONG_QUERY)
+    assert [id for id, _ in found] == [id for id, _ in wanted]
+    assert [near for _, near in found] == pytest.approx([near for _, near in wanted], abs=1e-6)
+    by_search = dict(sms("SELECT id, distance FROM search('sms', ?)", LONG_QUERY))
+    assert by_search == pytest.approx(dict(wanted), abs=1e-6)
+
+
+def test_a_query_too_long_for_a_cross_encoder_is_reranked_by_the_indexes_own_model(
+    sms: Sql, fake_data: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import install_fake
+
+    install_fake("judge", "reranker", 1)
+    monkeypatch.setattr("sqlembed.engine.library.Library.reranker", lambda self: "judge")
+    find = "SELECT id, rerank FROM search('sms', ?, 1)"
+    assert sms(find, "see dinner") == [(3, 1.0)]
+    own = sms("""SELECT id, rerank FROM search('sms', ?, 1, '{"reranker": "fake"}')""", LONG_QUERY)
+    assert sms(find, LONG_QUERY) == own
+    message = sms.error(
+        """SELECT id FROM search('sms', ?, 1, '{"reranker": "judge"}')""", LONG_QUERY
+    )
+    assert message.startswith("TextTooLongError")
+
+
+def test_the_words_that_say_most_of_a_long_query_are_looked_for(
+    calls: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlembed.index.words.MOST_TERMS", 3)
+    told = dict(
+        calls(
+            "SELECT step, detail FROM search_explain('sms', ?)",
+            "at xyzzy now 0800-123 call plugh late dinner dinner dinner",
+        )
+    )
+    # "now" and "call" are in two of seven; "0800-123" and "late" in one, and "dinner" is said thrice.
+    assert told["words of the query"] == "of 7 chunks: 0800-123 in 1, late in 1, dinner in 2"
+
+
 def test_more_like_a_row_leaves_that_row_out(sms: Sql) -> None:
     assert sms("SELECT id FROM more_like('sms', 1, 1)") == [3]
     assert 1 not in sms("SELECT id FROM more_like('sms', 1)")

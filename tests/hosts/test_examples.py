@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hosts.machine import EXAMPLES, Machine
+from hosts.machine import EXAMPLES, ROOT, Machine
 
 pytestmark = pytest.mark.model
 
@@ -29,6 +29,18 @@ def test_the_sqlite3_shell(machine: Machine) -> None:
         f"0.4       {DINNER}",
         f"0.58      {LUNCH}",
     ]
+
+
+def test_recommending_by_what_was_liked(machine: Machine) -> None:
+    machine.need("sqlite3")
+    path = machine.directory / "library.db"
+    lines = machine.lines("sh", "-c", f"cd '{ROOT}' && sqlite3 '{path}' < examples/recommend.sql")
+    assert lines[0] == "1"
+    second = lines.index(next(line for line in lines[2:] if line.startswith("recommended")))
+    first = [line.split()[:2] for line in lines[3:second]]
+    assert {("lzma", "bz2"), ("tarfile", "zipfile"), ("ftplib", "poplib")} <= set(map(tuple, first))
+    assert [name for name, *_ in first].count("gzip") == 0 and len(first) == 5
+    assert {"ftplib", "email"} <= {line.split()[0] for line in lines[second + 2 :]}
 
 
 def test_debians_python(machine: Machine) -> None:
