@@ -21,7 +21,13 @@ WHERE index_id = ? AND generation <= ? AND key >= ? ORDER BY key, generation LIM
 ENTRIES_OF_KEY = """
 SELECT generation FROM main.sqlembed_queue
 WHERE index_id = ? AND generation <= ? AND key = ? ORDER BY generation"""
-ENTRY = "SELECT key, generation FROM main.sqlembed_queue WHERE index_id = ? AND generation = ?"
+# With the older ones of its key: a flush that is under way elsewhere has read one of these perhaps,
+# with the row's text before this change, and stores it for good if it finds that entry still there.
+ENTRY = """
+SELECT key, generation FROM main.sqlembed_queue
+WHERE index_id = ?1 AND generation <= ?2 AND key = (
+    SELECT key FROM main.sqlembed_queue WHERE index_id = ?1 AND generation = ?2
+) ORDER BY generation"""
 NEWEST = "SELECT coalesce(max(generation), 0) FROM main.sqlembed_queue"
 # A row that came back meanwhile waits under the same integer.
 FORGET_KEYS = """
@@ -100,8 +106,9 @@ def store_row(engine: Engine, index: Index, generation: int) -> Plan[bool]:
     """Store the row of one entry, within the statement that wrote it."""
     yield from catalog.check_watched(index)
     check_space(engine, index)
-    entries = yield Statement(ENTRY, (index.index_id, generation))
-    page: Entries = {int(str(key)): [(entry,)] for key, entry in entries}
+    page: Entries = {}
+    for key, entry in (yield Statement(ENTRY, (index.index_id, generation))):
+        page.setdefault(int(str(key)), []).append((entry,))
     return bool((yield from _store_page(engine, index, page, {})))
 
 

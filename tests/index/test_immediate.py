@@ -77,6 +77,28 @@ def test_other_programs_leave_their_rows_waiting(immediate: Sql, engine: LocalEn
     assert sql("SELECT sqlembed_flush()") == [1]
 
 
+def test_a_flush_under_way_stores_no_text_older_than_what_was_written_at_once(
+    immediate: Sql, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = sqlite3.connect(immediate.db_path, isolation_level=None)
+    plain.execute("UPDATE t SET body = 'an older text' WHERE id = 1")
+    plain.close()
+    flushing = Sql(sqlembed.connect(immediate.db_path, engine=engine))
+    embed = FakeModel.embed
+
+    def overtaken(self: FakeModel, texts: list[str], role: str) -> object:
+        monkeypatch.setattr(FakeModel, "embed", embed)
+        immediate("UPDATE t SET body = 'the newest one' WHERE id = 1")
+        return embed(self, texts, role)
+
+    monkeypatch.setattr(FakeModel, "embed", overtaken)
+    assert flushing.one("SELECT sqlembed_flush()") == 0
+    flushing.close()
+    assert status(immediate) == (1, 0)
+    nearest = "SELECT id, distance < 1e-6 FROM knn('t', 'the newest one', 1)"
+    assert immediate(nearest) == [(1, 1)]
+
+
 def test_deferred_indexes_are_left_alone(immediate: Sql) -> None:
     immediate("CREATE TABLE u(id INTEGER PRIMARY KEY, body)")
     immediate("SELECT sqlembed_index('u', 'body')")
