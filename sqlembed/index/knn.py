@@ -16,8 +16,6 @@ from sqlembed.engine.interface import Engine
 from sqlembed.index import fresh
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index, check_watched
-from sqlembed.index.flush import HIGHEST, LOWEST
-from sqlembed.index.fresh import NOT_WAITING
 from sqlembed.plan import Plan, SqlValue, Statement
 
 EXACT_CHUNKS = 10_000
@@ -26,6 +24,8 @@ MOST_CODES = 4096
 """Candidates that ``vec0`` gives at most; beyond, every vector is compared."""
 CANDIDATES = 4
 """Candidates by code for each row asked for: recall was 1.0 with three."""
+LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+"""The integers of SQLite, and so the keys."""
 HIGHEST_CHUNK = "SELECT max(chunk) FROM main.{}"
 COUNT_CHUNKS = "SELECT count(*) FROM (SELECT key FROM main.{} ORDER BY key LIMIT {})"
 VECTORS = "SELECT vector FROM main.{} WHERE key IN ({})"
@@ -88,7 +88,7 @@ def nearest(
     ]
     wanted = k
     while True:
-        stored, all_seen = yield from stored_hits(index, query, wanted, keys, bool(waiting.total))
+        stored, all_seen = yield from stored_hits(index, query, wanted, keys, waiting.current)
         hits = _within(_best([*new, *stored]), bounds)
         found = yield from present(index, hits[:wanted])
         if len(found) >= k or (all_seen and len(hits) <= wanted):
@@ -96,7 +96,7 @@ def nearest(
         if stored and stored[-1].distance > bounds[1]:
             break  # all that follow are farther
         wanted *= 4
-    coverage = yield from fresh.coverage(index, waiting.total, waiting.missed(embedded))
+    coverage = yield from fresh.coverage(index, waiting, embedded)
     return [
         Neighbour(identity, hit.distance, text[hit.start : hit.stop], hit.start, hit.stop, coverage)
         for hit, identity, text in found[:k]
@@ -133,10 +133,12 @@ def stored_hits(
     query: npt.NDArray[np.float32],
     wanted: int,
     keys: list[int] | None,
-    some_wait: bool,
+    condition: str,
 ) -> Plan[tuple[list[Hit], bool]]:
-    """The *wanted* nearest stored chunks, and whether these are all that there are."""
-    condition = NOT_WAITING.format(index.index_id) if some_wait else "true"
+    """The *wanted* nearest stored chunks, and whether these are all that there are.
+
+    :param condition: SQL that is true of the rows of the chunk table that may be used
+    """
     blob = vectors.to_blob(query)
     if keys is not None:
         hits: list[Hit] = []

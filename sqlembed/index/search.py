@@ -22,8 +22,7 @@ from sqlembed import vectors
 from sqlembed.engine.interface import Engine
 from sqlembed.index import fresh, knn, words
 from sqlembed.index.catalog import Index, check_watched
-from sqlembed.index.flush import Embedded
-from sqlembed.index.fresh import NOT_WAITING
+from sqlembed.index.embedding import Embedded
 from sqlembed.index.knn import Hit
 from sqlembed.plan import Plan, SqlValue, Statement
 
@@ -133,15 +132,15 @@ def search(
     embedded = fresh.embed(engine, index, order, asked.seconds)
     new, new_worded = _fresh(engine, index, asked, answer.query, embedded)
     answer.milliseconds["rows that wait"] = clock.lap()
-    depth, some_wait = max(CANDIDATES, 4 * asked.k), bool(waiting.total)
-    near, _ = yield from knn.stored_hits(index, asked.vector, depth, keys, some_wait)
+    depth = max(CANDIDATES, 4 * asked.k)
+    near, _ = yield from knn.stored_hits(index, asked.vector, depth, keys, waiting.current)
     near = sorted([*near, *new], key=lambda hit: hit.distance)[:depth]
     answer.spread = yield from _spread(index, asked.vector)
     answer.milliseconds["vectors"] = clock.lap()
     worded = new_worded[:depth]
     if answer.query is not None:
         numbers = yield from words.find(index, answer.query, depth, keys)
-        worded += yield from _spans(index, asked.vector, numbers, some_wait)
+        worded += yield from _spans(index, asked.vector, numbers, waiting.current)
         answer.milliseconds["words"] = clock.lap()
     answer.proposed = {"vectors": len(near), "words": len(worded), "waiting": len(new)}
     candidates = {hit[:3]: Candidate(hit, near=False) for hit in worded}
@@ -156,7 +155,7 @@ def search(
     answer.found, answer.reranked = _reranked(engine, index, asked, ranked, answer.spread)
     if answer.reranked:
         answer.milliseconds["reranking"] = clock.lap()
-    answer.coverage = yield from fresh.coverage(index, waiting.total, waiting.missed(embedded))
+    answer.coverage = yield from fresh.coverage(index, waiting, embedded)
     return answer
 
 
@@ -215,10 +214,9 @@ def _spread(index: Index, vector: Query) -> Plan[float]:
     return float(np.std(squares)) / 2 if squares else 0.0  # |a - b|^2 = 2 (1 - cosine)
 
 
-def _spans(index: Index, vector: Query, numbers: list[int], some_wait: bool) -> Plan[list[Hit]]:
+def _spans(index: Index, vector: Query, numbers: list[int], condition: str) -> Plan[list[Hit]]:
     if not numbers:
         return []
-    condition = NOT_WAITING.format(index.index_id) if some_wait else "true"
     sql = SPANS.format(chunks=index.chunk_table, condition=condition)
     rows = yield Statement(sql, (vectors.to_blob(vector), json.dumps(numbers)))
     return knn.hits_of(rows)

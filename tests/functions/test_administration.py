@@ -19,7 +19,11 @@ def test_it_returns_when_the_rows_that_exist_are_indexed(sms: Sql) -> None:
     assert sms("SELECT name, source, expression, model, dimension, mode, indexed, chunks, waiting FROM sqlembed_status") == [
         ("sms", "sms", "body", "fake", 64, "deferred", 4, 4, 0)
     ]  # fmt: skip
-    assert sms("SELECT number, name FROM sqlembed_migration") == [(1, "first"), (2, "options")]
+    assert sms("SELECT number, name FROM sqlembed_migration") == [
+        (1, "first"),
+        (2, "options"),
+        (3, "backlog"),
+    ]
     assert sms.one("PRAGMA user_version") == 0
 
 
@@ -50,9 +54,9 @@ def test_pages_commit_where_no_transaction_is_open(
     for n in range(6):
         sql("INSERT INTO t VALUES (?, ?)", n, FAILING if n == 5 else f"row {n}")
     assert "told to fail" in sql.error("SELECT sqlembed_index('t', 'body')")
-    assert sql("SELECT indexed, waiting FROM sqlembed_status") == [(4, 2)]
+    assert sql("SELECT indexed, waiting, failed FROM sqlembed_status") == [(5, 1, 1)]
     sql("DELETE FROM t WHERE id = 5")
-    assert sql.one("SELECT sqlembed_flush('t')") == 2
+    assert sql.one("SELECT sqlembed_flush('t')") == 1
     assert sql("SELECT indexed, waiting FROM sqlembed_status") == [(5, 0)]
 
 
@@ -92,8 +96,17 @@ def test_a_model_that_is_missing_fails_before_anything_is_made(sql: Sql) -> None
 
 def test_drop_removes_everything_but_the_table(sms: Sql) -> None:
     sms("SELECT sqlembed_drop('SMS')")
-    assert objects(sms) == ["sqlembed_catalog", "sqlembed_migration", "sqlembed_queue"]
+    assert objects(sms) == [
+        "sqlembed_backlog",
+        "sqlembed_backlog_order",
+        "sqlembed_catalog",
+        "sqlembed_catalog_replaces",
+        "sqlembed_migration",
+        "sqlembed_queue",
+        "sqlembed_rate",
+    ]
     assert sms.one("SELECT count(*) FROM sqlembed_queue WHERE index_id <> 0") == 0
+    assert sms.one("SELECT count(*) FROM sqlembed_rate") == 0
     assert sms.one("SELECT count(*) FROM sms") == 4
     sms("INSERT INTO sms(body) VALUES ('unwatched')")
     assert "no index is called 'sms'" in sms.error("SELECT sqlembed_drop('sms')")
