@@ -12,7 +12,7 @@ from sqlembed.index.backlog import Leased
 from sqlembed.index.catalog import Index
 from sqlembed.index.embedding import Embedded, check_space
 from sqlembed.index.known import known
-from sqlembed.plan import Boundary, Plan, Row, Statement
+from sqlembed.plan import Boundary, Plan, Row, Statement, StatementError
 
 Result = TypeVar("Result")
 
@@ -57,13 +57,25 @@ def flush(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
     """
     yield from catalog.check_watched(index)
     check_space(engine, index)
+    failed: dict[int, str] = {}
+    try:
+        done = yield from _store_all(engine, index, most, failed)
+    except StatementError:
+        if (yield from catalog.still(index)):
+            raise
+        return 0  # dropped meanwhile, and its tables with it
+    if failed and (yield from catalog.still(index)):
+        raise _failure(index, failed)
+    return done
+
+
+def _store_all(engine: Engine, index: Index, most: int | None, failed: dict[int, str]) -> Plan[int]:
     # What is written from now on waits for the next flush, or this one might never end.
     upto = yield from backlog.newest()
     yield from backlog.absorb(upto)
-    done, left = 0, most
-    failed: dict[int, str] = {}
     if (yield from backlog.waits(index, upto)):
         engine.load(index.model)  # before any lease: a model that cannot be is no row's fault
+    done, left = 0, most
     # First what nobody works on; then the rest, since who does may have ended, and all
     # shall be stored when this returns.
     for others in (False, True):
@@ -80,8 +92,6 @@ def flush(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
             left = None if left is None else left - len(leased)
     if most is None:
         yield from tidy(index, upto)
-    if failed:
-        raise _failure(index, failed)
     return done
 
 
