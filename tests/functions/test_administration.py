@@ -1,6 +1,7 @@
 """sqlembed_index, sqlembed_flush, sqlembed_drop, sqlembed_status: SQL on fake models."""
 
 from pathlib import Path
+from threading import Timer
 
 import apsw
 import pytest
@@ -179,7 +180,10 @@ def test_flush_takes_a_whole_number(sms: Sql, most: str) -> None:
     assert "no index is called 'x'; the indexes are sms" in sms.error("SELECT sqlembed_flush('x')")
 
 
-def test_a_locked_database_is_busy_and_loses_nothing(sms: Sql) -> None:
+def test_a_locked_database_is_busy_and_loses_nothing(
+    sms: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlembed.doors.plans.BUSY_SECONDS", 0.1)  # the extension waits ten
     sms("INSERT INTO sms(body) VALUES ('waiting')")
     sms("PRAGMA busy_timeout = 10")
     other = apsw.Connection(sms.db_path)
@@ -188,6 +192,47 @@ def test_a_locked_database_is_busy_and_loses_nothing(sms: Sql) -> None:
     assert sms.one("SELECT id FROM knn('sms', 'waiting', 1)") == 5
     other.execute("ROLLBACK")
     assert sms.one("SELECT sqlembed_flush()") == 1
+    other.close()
+
+
+def test_another_that_writes_is_waited_for(sms: Sql) -> None:
+    sms("INSERT INTO sms(body) VALUES ('waiting')")
+    sms("PRAGMA busy_timeout = 0")
+    other = apsw.Connection(sms.db_path)
+    other.execute("BEGIN IMMEDIATE")
+    end = Timer(0.3, other.execute, ["ROLLBACK"])
+    end.start()
+    assert sms.one("SELECT sqlembed_flush()") == 1
+    end.join()
+    other.close()
+
+
+def test_who_reads_an_older_state_is_told_what_to_do(sms: Sql) -> None:
+    sms("PRAGMA journal_mode = WAL")
+    sms("INSERT INTO sms(body) VALUES ('waiting')")
+    other = apsw.Connection(sms.db_path)
+    sms("BEGIN")
+    sms("SELECT count(*) FROM sms")
+    other.execute("INSERT INTO sms(body) VALUES ('newer')")
+    error = sms.error("SELECT sqlembed_flush()")
+    sms("ROLLBACK")
+    assert error.startswith("BusyError: database is locked: this connection reads the database as")
+    assert "finish the statements or the transaction that read, then call it alone" in error
+    assert sms.one("SELECT sqlembed_flush()") == 2
+    other.close()
+
+
+@pytest.mark.doors("apsw", "service")
+def test_so_is_who_reads_it_in_a_statement(sms: Sql) -> None:
+    sms("PRAGMA journal_mode = WAL")
+    sms("INSERT INTO sms(body) VALUES ('waiting')")
+    other = apsw.Connection(sms.db_path)
+    reading = sms.db.execute("SELECT body FROM sms")
+    assert next(reading)
+    other.execute("INSERT INTO sms(body) VALUES ('newer')")
+    assert "reads the database as it was before" in sms.error("SELECT sqlembed_flush()")
+    reading.close()
+    assert sms.one("SELECT sqlembed_flush()") == 2
     other.close()
 
 
