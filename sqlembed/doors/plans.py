@@ -28,6 +28,10 @@ BUSY_SECONDS = 10.0
 """How long another that writes is waited for, whatever the host's own time limit for locks is."""
 BUSY_PAUSES = 0.01, 0.02
 """Seconds between two tries, drawn anew: two who wait shall not meet again and again."""
+STEPS = """
+WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 300) SELECT count(n) FROM c"""
+"""Fails after an interrupt; of so many steps that a host's progress handler (a time limit) is
+asked too."""
 ANOTHER_WROTE = (
     "database is locked: this connection reads the database as it was before another's write;"
     " finish the statements or the transaction that read, then call it alone"
@@ -125,6 +129,7 @@ class Transaction:
                 if _is_snapshot(error) or monotonic() > until:
                     raise
             sleep(uniform(*BUSY_PAUSES))
+            self._db.execute(STEPS)
 
     def commit(self) -> None:
         """Keep the changes."""
