@@ -121,21 +121,22 @@ def work(engine: Engine, index: Index, leased: Sequence[Leased]) -> Plan[Outcome
         key: f"the expression {index.source.expression} fails: {reason}"
         for key, reason in found.failed.items()
     }
+    yield from backlog.fail(index, leased, failed)
+    rows = [row for row in leased if row.key not in failed]
     texts = {key: text for key, (_, text) in found.rows.items() if text is not None}
     clock = _Clock(begun)
     done, at = 0, 0
-    for part in _parts([row for row in leased if row.key not in failed], texts):
-        rest = leased[at:]
+    for part in _parts(rows, texts):
         some = {row.key: texts[row.key] for row in part if row.key in texts}
-        embedded, unfit = yield from _embed(engine, index, some, rest, clock)
-        failed |= unfit
+        embedded, unfit = yield from _embed(engine, index, some, rows[at:], clock)
         fit = [row for row in part if row.key not in unfit]
         for start in range(0, len(fit), STORED_ROWS):
             stored = fit[start : start + STORED_ROWS]
             gone = {row.key for row in stored if row.key not in found.rows}
             done += yield from _store(index, stored, embedded, gone)
+        yield from backlog.fail(index, part, unfit)
+        failed |= unfit
         at += len(part)
-    yield from backlog.fail(index, leased, failed)
     return Outcome(done, failed)
 
 

@@ -47,6 +47,17 @@ def test_reindexing_an_unchanged_table_computes_nothing(sms: Sql) -> None:
     assert FakeModel.texts == []
 
 
+def test_retry_frees_what_failed(sms: Sql) -> None:
+    sms("UPDATE sms SET body = ? WHERE id < 3", FAILING)
+    assert "2 rows, first key 1 cannot be stored" in sms.error("SELECT sqlembed_flush()")
+    assert sms.one("SELECT sqlembed_flush()") == 0
+    assert sms.one("SELECT sqlembed_retry('sms')") == 2
+    assert "2 rows, first key 1 cannot be stored" in sms.error("SELECT sqlembed_flush()")
+    assert sms.one("SELECT sqlembed_retry(NULL)") == 2
+    assert sms("SELECT waiting, failed, last_error FROM sqlembed_status") == [(2, 0, None)]
+    assert "no index is called 'x'" in sms.error("SELECT sqlembed_retry('x')")
+
+
 def test_pages_commit_where_no_transaction_is_open(
     sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
