@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from sqlembed import resources
 from sqlembed.errors import NotFoundError, SchemaError
@@ -199,6 +200,7 @@ def _index(row: Row, *, has_backlog: bool) -> Index:
     )
 
 
+@cache
 def _migrations() -> list[tuple[int, str, str]]:
     found = []
     for path in sorted(resources.directory("migrations").glob("*.sql")):
