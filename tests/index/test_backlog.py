@@ -1,8 +1,10 @@
 """Rows that wait: leased, tried again, set aside; and searches over many of them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import apsw
 import pytest
@@ -346,3 +348,50 @@ def test_status_tells_how_fast_rows_are_stored_and_what_they_take(
     assert later("SELECT oldest FROM sqlembed_status") == [None]
     later("SELECT sqlembed_flush()")
     assert later.one("SELECT count(*) FROM sqlembed_rate") == 1
+
+
+@pytest.mark.doors("apsw")
+@pytest.mark.parametrize("journal", ["WAL", "DELETE"])
+def test_several_flush_at_once_while_others_write(
+    later: Sql, engine: LocalEngine, journal: str
+) -> None:
+    later(f"PRAGMA journal_mode = {journal}")
+    later("""SELECT sqlembed_index('t', 'body', '{"name": "now", "mode": "immediate"}')""")
+    problems: list[Exception] = []
+
+    def flush() -> None:
+        db = sqlembed.connect(later.db_path, engine=engine)
+        if journal == "WAL":  # else who only reads has to wait for locks, too
+            db.set_busy_timeout(0)
+        for _ in range(10):
+            db.execute("SELECT sqlembed_flush()").fetchall()
+        db.close()
+
+    def write(of: int) -> None:
+        plain = apsw.Connection(later.db_path)
+        db = sqlembed.connect(later.db_path, engine=engine) if of else plain
+        db.set_busy_timeout(20_000)
+        for n in range(60):
+            text = f"writer {of} wrote {n}"
+            db.execute("INSERT OR REPLACE INTO t VALUES (?, ?)", (1 + (7 * n + of) % 20, text))
+        db.close()
+
+    def watched(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as problem:
+            problems.append(problem)
+
+    works = [flush, flush, flush, partial(write, 0), partial(write, 1)]
+    threads = [Thread(target=watched, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    later("SELECT sqlembed_flush()")
+    assert later("SELECT waiting, leased, failed FROM sqlembed_status") == [(0, 0, 0)] * 2
+    for table in ("sqlembed_chunk_1", "sqlembed_chunk_2"):
+        wrong = f"SELECT id FROM t LEFT JOIN {table} ON key = id WHERE vector IS NOT embed(body)"
+        assert later(wrong) == []
+        assert later.one(f"SELECT count(*) FROM {table}") == later.one("SELECT count(*) FROM t")
