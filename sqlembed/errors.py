@@ -12,7 +12,7 @@
     │   ├── ModelMissingError   not on this machine yet
     │   ├── ModelFileError      truncated, altered, or not a GGUF
     │   └── ProbeError          loads, but gives other vectors than its reference
-    ├── BusyError               too much waits to be computed
+    ├── BusyError               not now: too much waits, or the database is in use
     ├── ClientGoneError         whoever waited for the answer has left
     ├── SpaceError              vectors of two embedding spaces would meet
     ├── SchemaError             the database cannot hold, or lost, what an index needs
@@ -63,7 +63,7 @@ class ProbeError(ModelError):
 
 
 class BusyError(SqlembedError):
-    """So much waits that no more was taken on; later there may be room."""
+    """Not now: so much waits that no more was taken on, or the database is in use."""
 
 
 class ClientGoneError(SqlembedError):

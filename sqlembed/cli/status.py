@@ -8,7 +8,18 @@ from sqlembed.cli.opening import opened, records
 from sqlembed.cli.tables import show
 
 STATUS = "SELECT * FROM sqlembed_status"
-COLUMNS = ("name", "source", "expression", "model", "mode", "indexed", "chunks", "waiting")
+COLUMNS = (
+    "name",
+    "source",
+    "expression",
+    "model",
+    "mode",
+    "indexed",
+    "chunks",
+    "waiting",
+    "failed",
+    "bytes",
+)
 
 
 @click.command("status")
@@ -28,3 +39,10 @@ def verb(db: str, as_json: bool) -> None:
     for row in found:
         if row["problem"] is not None:
             click.echo(row["problem"], err=True)
+        if row["failed"]:
+            name, failed = str(row["name"]), str(row["failed"])
+            click.echo(
+                f"{name}: {failed} rows failed, one of them: {row['last_error']!s};"
+                f" to have them tried at once: SELECT sqlembed_retry('{name}')",
+                err=True,
+            )

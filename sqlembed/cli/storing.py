@@ -5,6 +5,7 @@ import time
 import apsw
 
 from sqlembed.cli.progress import Bar
+from sqlembed.errors import InputError
 
 WAITING = "SELECT waiting FROM sqlembed_status WHERE name = ? COLLATE NOCASE"
 FLUSH = "SELECT sqlembed_flush(?, ?)"
@@ -15,17 +16,35 @@ MOST_ROWS = 512
 
 
 def store_waiting(connection: apsw.Connection, index: str, bar: Bar) -> int:
-    """Store what waited when it began, each step committed; returns the number of rows."""
-    found = connection.execute(WAITING, (index,)).fetchall()
-    total = int(str(found[0][0])) if found else 0
+    """Store what waited when it began, each step committed; returns the number of rows.
+
+    :raises InputError: some rows fail; the others are stored
+    """
+    total = waiting = _waiting(connection, index)
     done, step = 0, FEWEST_ROWS
-    while done < total:
+    failure: InputError | None = None
+    while waiting:
         bar.update(index, done, total)
         begun = time.monotonic()
-        stored = int(str(connection.execute(FLUSH, (index, step)).fetchall()[0][0]))
-        if not stored:
-            break
+        try:
+            stored = int(str(connection.execute(FLUSH, (index, step)).fetchall()[0][0]))
+        except InputError as error:  # what failed is not tried by the next step
+            if failure is not None and str(error) == str(failure):
+                break  # it is about something else
+            failure = failure or error
+            stored = waiting - _waiting(connection, index)
+        else:
+            if not stored:
+                break
         done += stored
+        waiting = max(0, total - done)
         rate = stored / (time.monotonic() - begun)
         step = max(FEWEST_ROWS, min(MOST_ROWS, int(rate)))
+    if failure is not None:
+        raise failure
     return done
+
+
+def _waiting(connection: apsw.Connection, index: str) -> int:
+    found = connection.execute(WAITING, (index,)).fetchall()
+    return int(str(found[0][0])) if found else 0

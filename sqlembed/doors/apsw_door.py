@@ -12,7 +12,7 @@ import apsw
 import sqlite_vec
 
 from sqlembed import settings
-from sqlembed.doors.plans import run
+from sqlembed.doors.plans import STEPS, run
 from sqlembed.doors.tables import Module
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import ServiceError
@@ -24,10 +24,6 @@ from sqlembed.service.client import forwarded
 from sqlembed.service.link import Link
 
 BUSY_MILLISECONDS = 5000
-STEPS = """
-WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 300) SELECT count(n) FROM c"""
-"""Fails after an interrupt; of so many steps that a host's progress handler (a time limit) is
-asked too."""
 
 if TYPE_CHECKING:
     from sqlembed.engine.local import LocalEngine

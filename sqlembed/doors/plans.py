@@ -1,10 +1,13 @@
 """Run plans on an APSW connection, inside whatever transaction is open there."""
 
 from contextlib import suppress
+from random import uniform
+from time import monotonic, sleep
 from typing import TypeVar
 
 import apsw
 
+from sqlembed.errors import BusyError
 from sqlembed.plan import (
     Boundary,
     Many,
@@ -21,6 +24,18 @@ Result = TypeVar("Result")
 SAVEPOINT = "sqlembed_plan"
 BEGIN = "BEGIN IMMEDIATE"
 UNDO_TRIES = 3
+BUSY_SECONDS = 10.0
+"""How long another that writes is waited for, whatever the host's own time limit for locks is."""
+BUSY_PAUSES = 0.01, 0.02
+"""Seconds between two tries, drawn anew: two who wait shall not meet again and again."""
+STEPS = """
+WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT 300) SELECT count(n) FROM c"""
+"""Fails after an interrupt; of so many steps that a host's progress handler (a time limit) is
+asked too."""
+ANOTHER_WROTE = (
+    "database is locked: this connection reads the database as it was before another's write;"
+    " finish the statements or the transaction that read, then call it alone"
+)
 
 
 def run(db: apsw.Connection, plan: Plan[Result]) -> Result:
@@ -37,6 +52,10 @@ def run(db: apsw.Connection, plan: Plan[Result]) -> Result:
         except (apsw.SQLError, apsw.LockedError) as error:
             # Others (busy, interrupted, full) are no plan's to handle.
             raise StatementError(str(error)) from error
+        except apsw.BusyError as error:
+            if _is_snapshot(error):
+                raise BusyError(ANOTHER_WROTE) from error
+            raise
 
     try:
         return drive(plan, perform)
@@ -62,6 +81,11 @@ def _perform(db: apsw.Connection, transaction: "Transaction", request: Request) 
         case Boundary.COMMIT:
             transaction.commit()
     return []
+
+
+def _is_snapshot(error: apsw.BusyError) -> bool:
+    code: int = getattr(error, "extendedresult", 0)  # not in APSW's annotations
+    return code == apsw.SQLITE_BUSY_SNAPSHOT
 
 
 def _as_it_is(_: apsw.Cursor, row: Row) -> Row:
@@ -91,8 +115,21 @@ class Transaction:
             self._commit = f"RELEASE {SAVEPOINT}"
             self._undo = f"ROLLBACK TO {SAVEPOINT}; RELEASE {SAVEPOINT}"
         elif self._db.txn_state() != apsw.SQLITE_TXN_WRITE:
-            self._db.execute(BEGIN)
+            self._begin_writing()
             self._commit, self._undo = "COMMIT", "ROLLBACK"
+
+    def _begin_writing(self) -> None:
+        until = monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute(BEGIN)
+                return
+            except apsw.BusyError as error:
+                # Where the host reads the state from before another's write, no waiting helps.
+                if _is_snapshot(error) or monotonic() > until:
+                    raise
+            sleep(uniform(*BUSY_PAUSES))
+            self._db.execute(STEPS)
 
     def commit(self) -> None:
         """Keep the changes."""

@@ -7,7 +7,11 @@
 
 SQLITE_EXTENSION_INIT3
 
-enum { MOST_TRIES = 3 };
+enum { MOST_TRIES = 3, BUSY_MS = 10000, BUSY_PAUSE_MS = 10 };
+
+static const char ANOTHER_WROTE[] =
+    "database is locked: this connection reads the database as it was before another's write;"
+    " finish the statements or the transaction that read, then call it alone";
 
 /* The changes between BEGIN and COMMIT of one plan. Its ends are prepared before they are needed:
    after an interrupt SQLite prepares nothing until the host's statement has ended. */
@@ -28,7 +32,22 @@ static int prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement) {
   return sqlite3_prepare_v2(db, sql, -1, statement, NULL);
 }
 
-static int transaction_begin(struct transaction *t) {
+/* Another that writes is waited for, whatever the host's own time limit for locks is; not where the
+   host reads the state from before another's write, which no waiting changes. */
+static int begin_writing(struct link *link) {
+  int64_t until = milliseconds() + BUSY_MS;
+  for (;;) {
+    int code = sqlite3_exec(link->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    if ((code & 0xff) != SQLITE_BUSY || milliseconds() > until) return code;
+    if (sqlite3_extended_errcode(link->db) == SQLITE_BUSY_SNAPSHOT) return code;
+    unsigned char any;
+    sqlite3_randomness(1, &any); /* so that two who wait do not meet again and again */
+    sqlite3_sleep(BUSY_PAUSE_MS + any % BUSY_PAUSE_MS);
+    if (link_interrupted(link)) return SQLITE_INTERRUPT;
+  }
+}
+
+static int transaction_begin(struct link *link, struct transaction *t) {
   int own = sqlite3_get_autocommit(t->db);
   if (t->commit) return SQLITE_MISUSE; /* a service without sense: one plan has one transaction */
   if (own && sqlite3_txn_state(t->db, NULL) == SQLITE_TXN_WRITE)
@@ -37,7 +56,7 @@ static int transaction_begin(struct transaction *t) {
   if (!code) code = prepare(t->db, own ? "ROLLBACK" : "ROLLBACK TO sqlembed_plan", &t->undo);
   if (!code) code = prepare(t->db, own ? "SELECT 1" : "RELEASE sqlembed_plan", &t->release);
   if (!code) code = prepare(t->db, "BEGIN IMMEDIATE", &t->write);
-  if (!code) code = sqlite3_exec(t->db, own ? "BEGIN IMMEDIATE" : "SAVEPOINT sqlembed_plan", 0, 0, 0);
+  if (!code) code = own ? begin_writing(link) : sqlite3_exec(t->db, "SAVEPOINT sqlembed_plan", 0, 0, 0);
   if (code) transaction_end(t); /* nothing was begun */
   return code == SQLITE_BUSY && !own ? SQLITE_OK : code; /* under a writing statement, likewise */
 }
@@ -185,6 +204,7 @@ static struct outcome run_many(struct link *link, struct reader *payload) {
 
 static const char *reason(struct link *link, const struct outcome *outcome) {
   if (outcome->words) return outcome->words;
+  if (sqlite3_extended_errcode(link->db) == SQLITE_BUSY_SNAPSHOT) return ANOTHER_WROTE;
   return sqlite3_errcode(link->db) ? sqlite3_errmsg(link->db) : sqlite3_errstr(outcome->sql);
 }
 
@@ -209,7 +229,7 @@ static int perform(struct link *link, struct frame *request, struct transaction 
   link->depth++; /* its SQL may call our functions */
   if (request->type == RUN) outcome = run_script(link, &request->payload, &rows);
   else if (request->type == MANY) outcome = run_many(link, &request->payload);
-  else if (request->type == BEGIN) outcome.sql = transaction_begin(transaction);
+  else if (request->type == BEGIN) outcome.sql = transaction_begin(link, transaction);
   else outcome.sql = transaction_commit(transaction);
   link->depth--;
   int code = outcome.link;

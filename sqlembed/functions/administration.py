@@ -4,18 +4,11 @@ from sqlembed.engine.chunk import Chunking
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, SchemaError
 from sqlembed.functions.registry import Function, Procedure, described, text_argument
-from sqlembed.index import (
-    catalog,
-    flush,
-    immediate,
-    source,
-    store,
-    triggers,
-)
+from sqlembed.index import backlog, catalog, flush, immediate, source, store
 from sqlembed.index import (
     options as index_options,
 )
-from sqlembed.plan import Boundary, Plan, SqlValue, Statement
+from sqlembed.plan import Boundary, Plan, SqlValue
 
 
 def index(
@@ -43,7 +36,7 @@ def index(
         return 0
     yield from catalog.migrate()
     made = yield from store.create(name, seen, space, chosen)
-    yield Statement(triggers.queue_all(made.index_id, seen))
+    yield from backlog.fill(made)
     yield Boundary.COMMIT
     if chosen.backlog == "later":
         return 0
@@ -65,25 +58,42 @@ def flush_waiting(engine: Engine, name: SqlValue = None, most: SqlValue = None) 
     """``sqlembed_flush([index [, most]])``: store the vectors of rows that wait.
 
     :returns: how many rows were brought up to date
+    :raises InputError: some rows fail; the others are stored
     """
     if most is not None and (not isinstance(most, int) or most < 1):
         raise InputError(
             f"the most rows to flush is a whole number of 1 or more; got {described(most)}"
         )
-    if name is None:
-        chosen = yield from catalog.listed()
-    else:
-        chosen = [(yield from catalog.find(text_argument(name, "the index")))]
     done = 0
-    for each in chosen:
+    for each in (yield from _chosen(name)):
         done += yield from flush.flush(engine, each, most)
     return done
+
+
+def retry(engine: Engine, name: SqlValue = None) -> Plan[int]:
+    """``sqlembed_retry([index])``: have rows that failed, or were set aside, tried again.
+
+    :returns: how many rows wait again as if they had not failed
+    """
+    done = 0
+    for each in (yield from _chosen(name)):
+        done += yield from backlog.retry(each)
+    return done
+
+
+def _chosen(name: SqlValue) -> Plan[list[catalog.Index]]:
+    """The index called *name*, or all; the database is brought to the newest format."""
+    yield from catalog.bring_forward()
+    if name is None:
+        return (yield from catalog.listed())
+    return [(yield from catalog.find(text_argument(name, "the index")))]
 
 
 def drop(engine: Engine, name: SqlValue) -> Plan[None]:
     """``sqlembed_drop(index)``: remove an index; the table it watched stays as it is."""
     found = yield from catalog.find(text_argument(name, "the index"))
     yield Boundary.BEGIN
+    yield from catalog.migrate()
     yield from store.drop(found)
     yield Boundary.COMMIT
 
@@ -102,5 +112,6 @@ FUNCTIONS: tuple[Function, ...] = (
     Procedure("sqlembed_index", index, 2, 3, makes_index=True),
     Procedure("sqlembed_flush", flush_waiting, 0, 2),
     Procedure("sqlembed_drop", drop, 1, 1),
+    Procedure("sqlembed_retry", retry, 0, 1),
     Procedure("sqlembed_store", store_one, 2, 2, optional=True),
 )

@@ -11,7 +11,7 @@ from sqlembed.errors import InputError, SpaceError, TextTooLongError
 from sqlembed.functions.registry import Function, Restriction, Table, described, text_argument
 from sqlembed.index import catalog
 from sqlembed.index.catalog import Index
-from sqlembed.index.flush import check_space
+from sqlembed.index.embedding import check_space
 from sqlembed.index.knn import nearest
 from sqlembed.plan import Plan, Row, SqlValue
 

@@ -3,16 +3,10 @@
 from collections.abc import Iterable
 
 from sqlembed.engine.interface import CacheFile, CacheState, Engine, Metric, ModelState
-from sqlembed.errors import SchemaError
 from sqlembed.functions.registry import Function, Restriction, Table, rows_of
 from sqlembed.index import catalog
-from sqlembed.index.catalog import Index
-from sqlembed.plan import Plan, Row, Statement
-
-COUNTS = """
-SELECT (SELECT count(DISTINCT key) FROM main.{chunks}),
-       (SELECT count(*) FROM main.{chunks}),
-       (SELECT count(DISTINCT key) FROM main.sqlembed_queue WHERE index_id = ?1)"""
+from sqlembed.index.standing import Standing, standing
+from sqlembed.plan import Plan, Row
 
 
 def models(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
@@ -40,29 +34,16 @@ def status(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
     """``sqlembed_status``: every index of this database, and how much of it waits."""
     rows: list[Row] = []
     for index in (yield from catalog.listed()):
-        counts = yield Statement(COUNTS.format(chunks=index.chunk_table), (index.index_id,))
-        problem = yield from _problem(index)
-        rows.append(
-            (index.name, index.source.table, index.source.expression, index.model, index.dimension,
-             index.mode, *counts[0], problem)
-        )  # fmt: skip
+        made = (index.source.table, index.source.expression, index.model, index.dimension)
+        rows.append((index.name, *made, index.mode, *(yield from standing(index))))
     return rows
-
-
-def _problem(index: Index) -> Plan[str | None]:
-    try:
-        yield from catalog.check_watched(index)
-    except SchemaError as error:
-        return str(error)
-    return None
 
 
 FUNCTIONS: tuple[Function, ...] = (
     Table("sqlembed_models", ModelState._fields, models),
     Table(
         "sqlembed_status",
-        ("name", "source", "expression", "model", "dimension", "mode", "indexed", "chunks",
-         "waiting", "problem"),
+        ("name", "source", "expression", "model", "dimension", "mode", *Standing._fields),
         status,
     ),
     Table("sqlembed_cache", (*CacheState._fields, *CacheFile._fields), cache),

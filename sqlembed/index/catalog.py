@@ -3,12 +3,13 @@
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from sqlembed import resources
 from sqlembed.errors import NotFoundError, SchemaError
 from sqlembed.index.options import Lasting
 from sqlembed.index.source import Source
-from sqlembed.plan import Plan, Row, Statement
+from sqlembed.plan import Boundary, Plan, Row, Statement
 
 HAS_CATALOG = "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = 'sqlembed_catalog'"
 APPLIED = "SELECT max(number) FROM main.sqlembed_migration"
@@ -16,9 +17,20 @@ RECORD = "INSERT INTO main.sqlembed_migration(number, name) VALUES (?, ?)"
 SELECT = """
 SELECT index_id, name, source, model, space, dimension, mode, triggers, {}
 FROM main.sqlembed_catalog ORDER BY name"""
-OPTIONS_SINCE = 2
-"""The format with the column ``options``. To read an older one must not change it: the database
-may be read-only, or belong to programs with an older sqlembed."""
+LATER_COLUMNS = (
+    (2, ("options", "'{}'")),
+    (3, ("state", "'live'")),
+    (3, ("replaces", "NULL")),
+    (3, ("from_generation", "NULL")),
+    (3, ("codes", "NULL")),
+)
+"""The format since which the catalog has a column, its name, and what stands for it before. To read
+an older format must not change it: the database may be read-only, or belong to programs with
+an older sqlembed."""
+BACKLOG_SINCE = 3
+"""The format with ``sqlembed_backlog``."""
+STILL = """
+SELECT 1 FROM main.sqlembed_catalog WHERE index_id = ? AND space = ? AND state <> 'dropped'"""
 TRIGGERS = "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND name IN ({})"
 MIGRATION = re.compile(r"(\d{4})_(\w+)")
 
@@ -36,6 +48,17 @@ class Index:
     mode: str
     triggers: dict[str, str]
     options: Lasting
+    state: str = "live"
+    """``live``; ``shadow`` while it is filled, to take another's place; ``dropped`` while what it
+    leaves is removed. Only those that are live are searched and shown."""
+    replaces: int | None = None
+    """The number of the index whose place a shadow is to take."""
+    from_generation: int | None = None
+    """The last generation that a shadow was filled with."""
+    codes: str | None = None
+    """The name of its table of codes, if they were made anew."""
+    has_backlog: bool = True
+    """Whether the database has the table; not so in formats 1 and 2, which are only read."""
 
     @property
     def chunk_table(self) -> str:
@@ -45,7 +68,7 @@ class Index:
     @property
     def code_table(self) -> str:
         """The ``vec0`` table of codes, rebuildable from the truth."""
-        return f"sqlembed_code_{self.index_id}"
+        return self.codes or f"sqlembed_code_{self.index_id}"
 
     @property
     def word_table(self) -> str:
@@ -69,11 +92,18 @@ def has_catalog() -> Plan[bool]:
 
 
 def listed() -> Plan[list[Index]]:
-    """Every index of the database."""
+    """Every index of the database that is searched."""
+    return [index for index in (yield from every()) if index.state == "live"]
+
+
+def every() -> Plan[list[Index]]:
+    """Every index of the database, also those that are not searched yet, or no more."""
     if not (yield from has_catalog()):
         return []
-    options = "options" if (yield from check_format()) >= OPTIONS_SINCE else "'{}'"
-    return [_index(row) for row in (yield Statement(SELECT.format(options)))]
+    number = yield from check_format()
+    later = (name if number >= since else old for since, (name, old) in LATER_COLUMNS)
+    rows = yield Statement(SELECT.format(", ".join(later)))
+    return [_index(row, has_backlog=number >= BACKLOG_SINCE) for row in rows]
 
 
 def find(name: str) -> Plan[Index]:
@@ -94,6 +124,11 @@ def find(name: str) -> Plan[Index]:
     )
 
 
+def still(index: Index) -> Plan[bool]:
+    """Whether *index* is there as it was, asked within a transaction that writes to it."""
+    return bool((yield Statement(STILL, (index.index_id, index.space))))
+
+
 def check_watched(index: Index) -> Plan[None]:
     """See that the triggers of *index* still are what they were made.
 
@@ -110,8 +145,16 @@ def check_watched(index: Index) -> Plan[None]:
         )
 
 
+def bring_forward() -> Plan[None]:
+    """Bring our tables, if there are any, to the newest format, in a transaction of its own."""
+    if (yield from has_catalog()) and (yield from check_format()) < _migrations()[-1][0]:
+        yield Boundary.BEGIN
+        yield from migrate()  # looks at the format again: another may have come first
+        yield Boundary.COMMIT
+
+
 def migrate() -> Plan[None]:
-    """Bring our tables to the newest format, each step with its record."""
+    """Bring our tables to the newest format, each step with its record, within a transaction."""
     applied = 0
     if (yield from has_catalog()):
         applied = yield from check_format()
@@ -136,8 +179,9 @@ def check_format() -> Plan[int]:
     return applied
 
 
-def _index(row: Row) -> Index:
-    index_id, name, source, model, space, dimension, mode, triggers, options = row
+def _index(row: Row, *, has_backlog: bool) -> Index:
+    index_id, name, source, model, space, dimension, mode, triggers, options, *rest = row
+    state, replaces, from_generation, codes = rest
     return Index(
         int(str(index_id)),
         str(name),
@@ -148,9 +192,15 @@ def _index(row: Row) -> Index:
         str(mode),
         json.loads(str(triggers)),
         Lasting.from_json(str(options)),
+        str(state),
+        replaces if isinstance(replaces, int) else None,
+        from_generation if isinstance(from_generation, int) else None,
+        str(codes) if codes is not None else None,
+        has_backlog,
     )
 
 
+@cache
 def _migrations() -> list[tuple[int, str, str]]:
     found = []
     for path in sorted(resources.directory("migrations").glob("*.sql")):

@@ -1,199 +1,322 @@
 """Store the vectors of rows that wait: embed outside any write, then write what still holds."""
 
-import json
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
+from typing import NamedTuple, TypeVar
 
 from sqlembed.engine.interface import Engine
-from sqlembed.errors import InputError, SpaceError
-from sqlembed.index import catalog, store
+from sqlembed.errors import InputError
+from sqlembed.index import backlog, catalog, embedding, rate, store, waiting
 from sqlembed.index import source as sources
+from sqlembed.index.backlog import Leased
 from sqlembed.index.catalog import Index
-from sqlembed.plan import Boundary, Plan, Row, Statement
+from sqlembed.index.embedding import Embedded, check_space
+from sqlembed.index.known import known
+from sqlembed.plan import Boundary, Plan, Row, Statement, StatementError
+
+Result = TypeVar("Result")
 
 PAGE_ROWS = 512
-"""Rows read, embedded and committed together."""
-LOG_ENTRIES = 50_000
-"""Entries of the log read at once: it has no index, so each reading goes through all of it."""
+"""Rows that are leased and read together."""
+PART_CHARACTERS = 100_000
+"""Of the texts that are embedded before any is stored; a longer one is alone."""
+STORED_ROWS = 128
+"""Rows that one transaction stores, so that no writer waits long."""
+FIRST_TEXTS, MOST_TEXTS = 128, 512
+"""Texts that the engine is given at once; as many as take SHORT to LONG seconds."""
+SHORT, LONG = 2.0, 10.0
+RENEW_SECONDS = 20.0
+"""After which leases are renewed."""
 
+KEY_OF_ENTRY = "SELECT key FROM main.sqlembed_queue WHERE index_id = ? AND generation = ?"
+# With the older ones of its key: as far as anybody knows, these are done too.
 ENTRIES = """
-SELECT key, generation FROM main.sqlembed_queue
-WHERE index_id = ? AND generation <= ? AND key >= ? ORDER BY key, generation LIMIT ?"""
-ENTRIES_OF_KEY = """
 SELECT generation FROM main.sqlembed_queue
-WHERE index_id = ? AND generation <= ? AND key = ? ORDER BY generation"""
-# With the older ones of its key: a flush that is under way elsewhere has read one of these perhaps,
-# with the row's text before this change, and stores it for good if it finds that entry still there.
-ENTRY = """
-SELECT key, generation FROM main.sqlembed_queue
-WHERE index_id = ?1 AND generation <= ?2 AND key = (
-    SELECT key FROM main.sqlembed_queue WHERE index_id = ?1 AND generation = ?2
-) ORDER BY generation"""
-NEWEST = "SELECT coalesce(max(generation), 0) FROM main.sqlembed_queue"
-# A row that came back meanwhile waits under the same integer.
-FORGET_KEYS = """
-DELETE FROM main.{} WHERE key IN (SELECT value FROM json_each(?1))
-AND key NOT IN (SELECT key FROM main.sqlembed_queue WHERE index_id = ?2)"""
-STILL_WAITS = "SELECT 1 FROM main.sqlembed_queue WHERE index_id = ? AND generation = ?"
-LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
-"""The integers of SQLite, and so the keys."""
+WHERE index_id = ?1 AND generation <= ?2 AND key = ?3 ORDER BY generation"""
+SET_ASIDE = """
+SELECT key FROM main.sqlembed_backlog WHERE index_id = ? AND due IS NULL AND generation <= ?"""
 
-Entries = dict[int, list[Row]]
-"""Rows that wait: by key the generations of their entries, each as a row of one, oldest first."""
+_texts_at_once: dict[str, int] = {}
+"""By embedding space: what was found to take a good time."""
 
 
-class Embedded(NamedTuple):
-    """A chunk of a row's text, with its vector."""
+class Outcome(NamedTuple):
+    """What became of rows that were worked on."""
 
-    text: str
-    start: int
-    stop: int
-    digest: bytes
-    vector: bytes
+    done: int
+    """How many are up to date now."""
+    failed: dict[int, str]
+    """Why the others cannot be stored, by key; it is noted in the backlog."""
 
 
 def flush(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
-    """Store every row that waits now, or *most* of them, page by page.
+    """Store every row that waits now and is due, or *most* of them, page by page.
 
     :returns: the number of rows brought up to date
+    :raises InputError: some rows fail; the others are stored
     """
     yield from catalog.check_watched(index)
     check_space(engine, index)
-    # What is written from now on waits for the next flush, or this one might never end.
-    newest = int(str((yield Statement(NEWEST))[0][0]))
-    done, left = 0, most
     failed: dict[int, str] = {}
-    first = LOWEST
-    while first <= HIGHEST and (left is None or left > 0):
-        entries = yield from _entries(index, newest, first)
-        if not entries:
-            break
-        first = max(entries) + 1
-        keys = list(entries) if left is None else list(entries)[:left]
-        for start in range(0, len(keys), PAGE_ROWS):
-            page = {key: entries[key] for key in keys[start : start + PAGE_ROWS]}
-            done += yield from _store_page(engine, index, page, failed)
-        left = None if left is None else left - len(keys)
-    yield from _tidy(index, orphans=most is None)
-    if failed:
-        raise _unreadable(index, failed)
+    try:
+        done = yield from _store_all(engine, index, most, failed)
+    except StatementError:
+        if (yield from catalog.still(index)):
+            raise
+        return 0  # dropped meanwhile, and its tables with it
+    if failed and (yield from catalog.still(index)):
+        raise _failure(index, failed)
     return done
 
 
-def _entries(index: Index, newest: int, first: int) -> Plan[Entries]:
-    """Entries up to *newest* of the keys from *first* on, all of a key's together."""
-    rows = yield Statement(ENTRIES, (index.index_id, newest, first, LOG_ENTRIES))
-    entries: Entries = {}
-    for key, generation in rows:
-        entries.setdefault(int(str(key)), []).append((generation,))
-    if len(rows) == LOG_ENTRIES:  # there may be more of the last key's
-        key, _ = entries.popitem()
-        if not entries:
-            rest = yield Statement(ENTRIES_OF_KEY, (index.index_id, newest, key))
-            entries = {key: rest}
-    return entries
+def _store_all(engine: Engine, index: Index, most: int | None, failed: dict[int, str]) -> Plan[int]:
+    # What is written from now on waits for the next flush, or this one might never end.
+    upto = yield from backlog.newest()
+    yield from backlog.absorb(upto)
+    if (yield from backlog.waits(index, upto)):
+        engine.load(index.model)  # before any lease: a model that cannot be is no row's fault
+    done, left = 0, most
+    # First what nobody works on; then the rest, since who does may have ended, and all
+    # shall be stored when this returns.
+    for others in (False, True):
+        after = 0
+        while left is None or left > 0:
+            most_now = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
+            leased = yield from backlog.lease(index, after, upto, most_now, others=others)
+            if not leased:
+                break
+            after = leased[-1].generation
+            outcome = yield from work(engine, index, leased)
+            done += outcome.done
+            failed |= outcome.failed
+            left = None if left is None else left - len(leased)
+    if most is None:
+        yield from tidy(index, upto)
+    return done
 
 
-def _unreadable(index: Index, failed: dict[int, str]) -> InputError:
+def _failure(index: Index, failed: dict[int, str]) -> InputError:
     key, reason = next(iter(failed.items()))
     which = f"the row of key {key}" if len(failed) == 1 else f"{len(failed)} rows, first key {key}"
     return InputError(
-        f"index {index.name}: the expression {index.source.expression} fails on {which}: {reason};"
-        " the other rows are stored, and these wait until they are changed"
+        f"index {index.name}: {which} cannot be stored: {reason}; the other rows are, and what"
+        " failed is tried again later, or when it has changed; at once: SELECT"
+        f" sqlembed_retry('{index.name}'), then sqlembed_flush('{index.name}')"
     )
 
 
-def store_row(engine: Engine, index: Index, generation: int) -> Plan[bool]:
-    """Store the row of one entry, within the statement that wrote it."""
-    yield from catalog.check_watched(index)
-    check_space(engine, index)
-    page: Entries = {}
-    for key, entry in (yield Statement(ENTRY, (index.index_id, generation))):
-        page.setdefault(int(str(key)), []).append((entry,))
-    return bool((yield from _store_page(engine, index, page, {})))
+def work(engine: Engine, index: Index, leased: Sequence[Leased]) -> Plan[Outcome]:
+    """Embed and store rows that are leased.
 
+    What fails is noted in the backlog. An error that is no row's is raised, and what was not
+    stored is given back.
 
-def check_space(engine: Engine, index: Index) -> None:
-    """Refuse to mix vectors of two embedding spaces.
-
-    :raises SpaceError: the model's weights or settings are not those the index was made with
+    :raises SqlembedError: the model, the service or the index cannot be used
     """
-    space = engine.space(index.model)
-    if space.fingerprint != index.space:
-        raise SpaceError(
-            f"index {index.name} holds vectors of {index.model} as it was (space"
-            f" {index.space[:12]}), and the {index.model} installed now is another (space"
-            f" {space.fingerprint[:12]}): its weights or prompts changed. Make the index again:"
-            f" SELECT sqlembed_drop('{index.name}'), then sqlembed_index()"
+    begun = monotonic()
+    encoding = yield from sources.text_encoding()
+    keys = [row.key for row in leased]
+    found = yield from sources.read_rows(index.source, index.key_table, keys, encoding)
+    failed = {
+        key: f"the expression {index.source.expression} fails: {reason}"
+        for key, reason in found.failed.items()
+    }
+    yield from backlog.fail(index, leased, failed)
+    rows = [row for row in leased if row.key not in failed]
+    texts = {key: text for key, (_, text) in found.rows.items() if text is not None}
+    clock = _Clock(begun)
+    done, at = 0, 0
+    for part in _parts(rows, texts):
+        some = {row.key: texts[row.key] for row in part if row.key in texts}
+        embedded, unfit = yield from _embed(engine, index, some, rows[at:], clock)
+        fit = [row for row in part if row.key not in unfit]
+        for start in range(0, len(fit), STORED_ROWS):
+            stored = fit[start : start + STORED_ROWS]
+            gone = {row.key for row in stored if row.key not in found.rows}
+            done += yield from _store(index, stored, embedded, gone)
+        yield from backlog.fail(index, part, unfit)
+        failed |= unfit
+        at += len(part)
+    return Outcome(done, failed)
+
+
+class _Clock:
+    """When the leases were taken or renewed."""
+
+    def __init__(self, since: float) -> None:
+        self._since = since
+
+    def passed(self) -> bool:
+        """Whether it is time to renew them; if so, it counts anew."""
+        now = monotonic()
+        if now - self._since < RENEW_SECONDS:
+            return False
+        self._since = now
+        return True
+
+
+def _parts(rows: Iterable[Leased], texts: dict[int, str]) -> Iterable[list[Leased]]:
+    """*rows* in parts with texts of so many characters."""
+    part: list[Leased] = []
+    characters = 0
+    for row in rows:
+        length = len(texts.get(row.key, ""))
+        if part and characters + length > PART_CHARACTERS:
+            yield part
+            part, characters = [], 0
+        part.append(row)
+        characters += length
+    if part:
+        yield part
+
+
+def _embed(
+    engine: Engine, index: Index, texts: dict[int, str], leased: Sequence[Leased], clock: _Clock
+) -> Plan[tuple[dict[int, list[Embedded]], dict[int, str]]]:
+    """The chunks of *texts* with their vectors, by key; and why others have none."""
+
+    def cut() -> tuple[dict[str, list[embedding.Part]], dict[str, str]]:
+        different = dict.fromkeys(texts.values())
+        return embedding.apart(
+            engine, index.model, different, lambda some: embedding.cut(engine, index, some)
         )
 
-
-def embed_rows(engine: Engine, index: Index, texts: dict[int, str]) -> dict[int, list[Embedded]]:
-    """The chunks of each row's text with their vectors, by key; all in one batch."""
-    space = engine.space(index.model)
-    cut = engine.chunk(list(texts.values()), index.model, index.options.chunking)
-    parts = dict(zip(texts, cut, strict=True))
-    flat = [part.text for chunks in parts.values() for part in chunks]
-    vectors = iter(engine.embed(flat, index.model, "document"))
-    return {
-        key: [
-            Embedded(
-                part.text, part.start, part.stop, space.key("document", part.text), next(vectors)
-            )
-            for part in chunks
-        ]
-        for key, chunks in parts.items()
+    parts, failed = yield from _or_give_back(index, leased, cut)
+    wanted = {
+        key: [part.digest for part in parts[text]] for key, text in texts.items() if text in parts
     }
+    had = yield from known(index, wanted)
+    vectors = {p.text: had[p.digest] for each in parts.values() for p in each if p.digest in had}
+    missing = [
+        text
+        for text in dict.fromkeys(part.text for each in parts.values() for part in each)
+        if text not in vectors
+    ]
+    while missing:
+        size = _texts_at_once.setdefault(index.space, FIRST_TEXTS)
+        some, missing = missing[:size], missing[size:]
+
+        def compute(some: list[str] = some) -> tuple[dict[str, bytes], dict[str, str]]:
+            made = embedding.apart(
+                engine, index.model, some, lambda each: engine.embed(each, index.model, "document")
+            )
+            check_space(engine, index)  # computing may have loaded weights installed meanwhile
+            return made
+
+        begun = monotonic()
+        made, unfit = yield from _or_give_back(index, leased, compute)
+        vectors |= made
+        failed |= unfit
+        if len(some) == size:
+            _adapt(index, size, monotonic() - begun)
+        if clock.passed():
+            yield from backlog.renew(index, leased)
+    reasons = {
+        key: reason
+        for key, text in texts.items()
+        for part_text in (text, *(part.text for part in parts.get(text, ())))
+        if (reason := failed.get(part_text)) is not None
+    }
+    embedded = {
+        key: embedding.joined(parts[text], vectors)
+        for key, text in texts.items()
+        if key not in reasons
+    }
+    return embedded, reasons
 
 
-def _tidy(index: Index, *, orphans: bool) -> Plan[None]:
-    """Drop what is done from the log, and what is stored of rows that REPLACE deleted."""
-    query = sources.orphans(index.source, index.index_id, index.chunk_table, index.key_table)
-    some = orphans and bool((yield Statement(query)))
+def _adapt(index: Index, size: int, took: float) -> None:
+    if took < SHORT:
+        _texts_at_once[index.space] = min(2 * size, MOST_TEXTS)
+    elif took > LONG:
+        _texts_at_once[index.space] = max(size // 2, 1)
+
+
+def _or_give_back(
+    index: Index, leased: Sequence[Leased], compute: Callable[[], Result]
+) -> Plan[Result]:
+    """What *compute* gives; if it raises, the rows may be taken by others."""
+    try:
+        return compute()
+    except (Exception, KeyboardInterrupt):
+        yield from backlog.give_back(index, leased)
+        raise
+
+
+def _store(
+    index: Index, rows: Sequence[Leased], embedded: dict[int, list[Embedded]], gone: set[int]
+) -> Plan[int]:
+    """Replace what is stored of those of *rows* that still wait; how many these are."""
     yield Boundary.BEGIN
-    yield Statement(store.SWEEP)
-    if some:
-        # Asked again under the write lock: such a row may have come back meanwhile.
-        gone = [int(str(key)) for (key,) in (yield Statement(query))]
-        for key in gone:
-            yield from store.forget(index, key)
-        yield from _forget_keys(index, gone)
+    if not (yield from catalog.still(index)):  # dropped meanwhile
+        yield Boundary.COMMIT
+        return 0
+    yield from catalog.check_watched(index)
+    held = yield from backlog.still(index, rows)
+    yield from _replace(index, [row.key for row in held], embedded)
+    yield from backlog.done(index, held)
+    yield from store.forget_keys(index, [row.key for row in held if row.key in gone])
+    yield from rate.note(index, len(held))
     yield Boundary.COMMIT
+    return len(held)
 
 
-def _forget_keys(index: Index, keys: list[int]) -> Plan[None]:
-    if index.source.mapped and keys:
-        sql = FORGET_KEYS.format(index.key_table)
-        yield Statement(sql, (json.dumps(keys), index.index_id))
+def _replace(index: Index, keys: Sequence[int], embedded: dict[int, list[Embedded]]) -> Plan[None]:
+    yield from store.forget(index, keys)
+    pairs = [
+        (key, ordinal, part) for key in keys for ordinal, part in enumerate(embedded.get(key, []))
+    ]
+    chunks: list[Row] = [
+        (key, ordinal, part.start, part.stop, part.digest, part.vector)
+        for key, ordinal, part in pairs
+    ]
+    yield from store.add(index, chunks, [part.text for _, _, part in pairs])
 
 
-def _store_page(engine: Engine, index: Index, page: Entries, failed: dict[int, str]) -> Plan[int]:
-    """Store the rows of *page*; those that cannot be read are added to *failed* and stay.
-
-    :returns: the number of rows brought up to date
-    """
+def store_row(engine: Engine, index: Index, generation: int) -> Plan[bool]:
+    """Store the row of one entry of the log, within the statement that wrote it."""
+    yield from catalog.check_watched(index)
+    check_space(engine, index)
+    entry = (index.index_id, generation)
+    keys = [int(str(key)) for (key,) in (yield Statement(KEY_OF_ENTRY, entry)) if key is not None]
     encoding = yield from sources.text_encoding()
-    found = yield from sources.read_rows(index.source, index.key_table, page, encoding)
-    failed |= found.failed
+    found = yield from sources.read_rows(index.source, index.key_table, keys, encoding)
+    if not keys or found.failed:
+        return False
     texts = {key: text for key, (_, text) in found.rows.items() if text is not None}
-    embedded = embed_rows(engine, index, texts)
+    embedded = embedding.embed_rows(engine, index, texts)
     check_space(engine, index)  # again: computing may have loaded weights installed meanwhile
     yield Boundary.BEGIN
-    done: list[int] = []
-    chunks: list[Row] = []
-    words: list[str] = []
-    for key, entries in page.items():
-        # Gone, if another stored the row meanwhile, perhaps with a newer text. If the row
-        # changed since it was read, its newer entry stays, and what is stored now is not used.
-        newest = (index.index_id, *entries[-1])
-        if key in found.failed or not (yield Statement(STILL_WAITS, newest)):
-            continue
-        yield from store.forget(index, key)
-        for ordinal, part in enumerate(embedded.get(key, [])):
-            chunks.append((key, ordinal, part.start, part.stop, part.digest, part.vector))
-            words.append(part.text)
+    still = yield Statement(KEY_OF_ENTRY, entry)
+    if still:
+        yield from _replace(index, keys, embedded)
+        entries = yield Statement(ENTRIES, (*entry, keys[0]))
         yield from store.leave_queue(entries)
-        done.append(key)
-    yield from _forget_keys(index, [key for key in done if key not in found.rows])
-    yield from store.add(index, chunks, words)
+        yield from backlog.forget(index, keys[0], generation)
+        yield from store.forget_keys(index, [key for key in keys if key not in found.rows])
     yield Boundary.COMMIT
-    return len(done)
+    return bool(still)
+
+
+def tidy(index: Index, upto: int) -> Plan[None]:
+    """Remove what is stored of rows that REPLACE deleted, and what waits of them, set aside."""
+    query = sources.orphans(
+        index.source, index.chunk_table, index.key_table, waiting.nowhere(index, "sqlembed_ours")
+    )
+    some = bool((yield Statement(query)))
+    aside = [int(str(key)) for (key,) in (yield Statement(SET_ASIDE, (index.index_id, upto)))]
+    if not some and not aside:
+        return
+    yield Boundary.BEGIN
+    if (yield from catalog.still(index)):
+        if aside:
+            encoding = yield from sources.text_encoding()
+            found = yield from sources.read_rows(index.source, index.key_table, aside, encoding)
+            for key in aside:
+                if key not in found.rows and key not in found.failed:
+                    yield from backlog.forget(index, key, upto)
+        # Asked again under the write lock: such a row may have come back meanwhile.
+        gone = [int(str(key)) for (key,) in (yield Statement(query))]
+        yield from store.forget(index, gone)
+        yield from store.forget_keys(index, gone)
+    yield Boundary.COMMIT

@@ -3,15 +3,17 @@
 Nothing is written to the application's database.
 """
 
+import json
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from sqlembed.engine.interface import Engine
 from sqlembed.index import source as sources
+from sqlembed.index import waiting
 from sqlembed.index.catalog import Index
-from sqlembed.index.flush import Embedded, check_space, embed_rows
-from sqlembed.plan import Plan, Statement
+from sqlembed.index.embedding import Embedded, apart, check_space, embed_rows
+from sqlembed.plan import Plan, Rows, Statement
 
 MOST_ROWS = 2000
 """Waiting rows that one search looks at, the newest first."""
@@ -20,16 +22,28 @@ MOST_CHUNKS = 256
 SLICE_CHUNKS = 32
 """Texts that are computed between two looks at the clock."""
 
-NEWEST = """
-SELECT key FROM main.sqlembed_queue WHERE index_id = ?
-GROUP BY key ORDER BY max(generation) DESC LIMIT ?"""
-COUNT = "SELECT count(DISTINCT key) FROM main.sqlembed_queue WHERE index_id = ?"
-AMONG = "SELECT DISTINCT key FROM main.sqlembed_queue WHERE index_id = ? AND key IN ({})"
-COUNT_STORED = """
-SELECT count(*) FROM (
-    SELECT key FROM main.{} EXCEPT SELECT key FROM main.sqlembed_queue WHERE index_id = ?
+# Key, generation, and for the backlog whether it may be tried: what failed is not, by each search.
+ON_LOG = """
+SELECT * FROM (
+    SELECT key, max(generation) AS generation, NULL FROM main.sqlembed_queue
+    WHERE index_id = ?1 AND key IS NOT NULL GROUP BY key ORDER BY generation DESC LIMIT ?2
 )"""
-NOT_WAITING = "key NOT IN (SELECT key FROM main.sqlembed_queue WHERE index_id = {})"
+IN_BACKLOG = """
+SELECT * FROM (
+    SELECT key, generation, due IS NOT NULL AND error IS NULL FROM main.sqlembed_backlog
+    WHERE index_id = ?1 LIMIT ?2
+)"""
+NEWEST_IN_BACKLOG = """
+SELECT key FROM main.sqlembed_backlog
+WHERE index_id = ? AND due IS NOT NULL AND error IS NULL ORDER BY generation DESC LIMIT ?"""
+ON_LOG_AMONG = """
+SELECT key, max(generation), NULL FROM main.sqlembed_queue
+WHERE index_id = ?1 AND key IN (SELECT value FROM json_each(?2)) GROUP BY key"""
+IN_BACKLOG_AMONG = """
+SELECT key, generation, due IS NOT NULL AND error IS NULL FROM main.sqlembed_backlog
+WHERE index_id = ?1 AND key IN (SELECT value FROM json_each(?2))"""
+COUNT_STORED = "SELECT count(DISTINCT key) FROM main.{} WHERE {}"
+AMONG = " AND key IN (SELECT value FROM json_each(?))"
 
 
 class Waiting(NamedTuple):
@@ -40,33 +54,68 @@ class Waiting(NamedTuple):
     total: int
     """How many wait."""
     unread: int
-    """How many of them were not looked at, or cannot be read."""
-
-    def missed(self, embedded: Collection[int]) -> int:
-        """How many rows no answer can have, if those of these keys are embedded."""
-        return self.unread + len(self.texts) - len(embedded)
+    """How many of them were not looked at, failed before, or cannot be read."""
+    current: str
+    """SQL that is true of the rows of the chunk table which do not wait."""
+    among: list[int] | None
+    """The keys that were asked for; None for all."""
 
 
 def read(index: Index, keys: list[int] | None) -> Plan[Waiting]:
     """The texts of the rows that wait; of those among *keys*, if given."""
-    newest = yield Statement(NEWEST, (index.index_id, MOST_ROWS))
-    if not newest:
-        return Waiting({}, 0, 0)
-    waiting: list[int] = []
+    rows = yield Statement(_either(index, ON_LOG, IN_BACKLOG), (index.index_id, MOST_ROWS + 1))
+    if not rows:
+        return Waiting({}, 0, 0, "true", keys)
+    logged, listed = _split(rows)
+    many_logged, many_listed = len(logged) > MOST_ROWS, len(listed) > MOST_ROWS
+    current = waiting.nowhere(
+        index,
+        index.chunk_table,
+        None if many_logged else {**logged, **({} if many_listed else listed)},
+        in_backlog=many_logged or many_listed,
+    )
     if keys is None:
-        waiting = [int(str(row[0])) for row in newest]
-        total = int(str((yield Statement(COUNT, (index.index_id,)))[0][0]))
+        if many_listed:
+            newest = yield Statement(NEWEST_IN_BACKLOG, (index.index_id, MOST_ROWS))
+            listed = {int(str(key)): True for (key,) in newest}
+        wanted = _usable(logged, listed)[:MOST_ROWS]
+        many = many_logged or many_listed
+        total = (yield from waiting.count(index)) if many else len({**logged, **listed})
     else:
-        for part in sources.slices(keys):
-            marks = ", ".join("?" * len(part))
-            rows = yield Statement(AMONG.format(marks), (index.index_id, *part))
-            waiting += [int(str(row[0])) for row in rows]
-        total = len(waiting)
+        asked = (index.index_id, json.dumps(keys))
+        if many_logged or many_listed:
+            sql = _either(index, ON_LOG_AMONG, IN_BACKLOG_AMONG)
+            logged, listed = _split((yield Statement(sql, asked)))
+        else:
+            allowed = set(keys)
+            logged = {key: usable for key, usable in logged.items() if key in allowed}
+            listed = {key: usable for key, usable in listed.items() if key in allowed}
+        wanted = _usable(logged, listed)
+        total = len({**logged, **listed})
     encoding = yield from sources.text_encoding()
-    found = yield from sources.read_rows(index.source, index.key_table, waiting, encoding)
-    read = {key: found.rows[key][1] for key in waiting if key in found.rows}
+    found = yield from sources.read_rows(index.source, index.key_table, wanted, encoding)
+    read = {key: found.rows[key][1] for key in wanted if key in found.rows}
     texts = {key: text for key, text in read.items() if text is not None}
-    return Waiting(texts, total, total - len(waiting) + len(found.failed))
+    return Waiting(texts, total, total - len(wanted) + len(found.failed), current, keys)
+
+
+def _either(index: Index, logged: str, listed: str) -> str:
+    return f"{logged} UNION ALL {listed}" if index.has_backlog else logged
+
+
+def _split(rows: Rows) -> tuple[dict[int, bool], dict[int, bool]]:
+    """The keys on the log and those in the backlog, the newest first, and whether to try them."""
+    logged: dict[int, bool] = {}
+    listed: dict[int, bool] = {}
+    for key, _, usable in sorted(rows, key=lambda row: -int(str(row[1]))):
+        (logged if usable is None else listed)[int(str(key))] = usable != 0
+    return logged, listed
+
+
+def _usable(logged: dict[int, bool], listed: dict[int, bool]) -> list[int]:
+    """What may be tried, the newest first; what changed since it failed is on the log."""
+    rest = [key for key, usable in listed.items() if usable and key not in logged]
+    return [*logged, *rest]
 
 
 def embed(
@@ -83,19 +132,36 @@ def embed(
     embedded: dict[int, list[Embedded]] = {}
     until = None if seconds is None else time.monotonic() + seconds
     for part in _affordable(engine, index, texts, slices=until is not None):
-        embedded |= embed_rows(engine, index, part)
+        embedded |= _embed_fit(engine, index, part)
         if until is not None and time.monotonic() > until:
             break
     check_space(engine, index)  # again: computing may have loaded weights installed meanwhile
     return embedded
 
 
-def coverage(index: Index, waiting: int, missed: int) -> Plan[float]:
-    """The share of the index's rows that an answer has looked at."""
+def _embed_fit(engine: Engine, index: Index, texts: dict[int, str]) -> dict[int, list[Embedded]]:
+    """The chunks of *texts* with their vectors, without those on which the model fails."""
+
+    def work(keys: Sequence[int]) -> list[list[Embedded]]:
+        return list(embed_rows(engine, index, {key: texts[key] for key in keys}).values())
+
+    return apart(engine, index.model, texts, work)[0]
+
+
+def coverage(index: Index, rows_waiting: Waiting, embedded: Collection[int]) -> Plan[float]:
+    """The share of the rows asked for that an answer has looked at.
+
+    :param embedded: the keys of those that wait and were embedded
+    """
+    missed = rows_waiting.unread + len(rows_waiting.texts) - len(embedded)
     if missed <= 0:
         return 1.0
-    rows = yield Statement(COUNT_STORED.format(index.chunk_table), (index.index_id,))
-    return 1.0 - missed / (int(str(rows[0][0])) + waiting)
+    sql = COUNT_STORED.format(index.chunk_table, rows_waiting.current)
+    if rows_waiting.among is None:
+        rows = yield Statement(sql)
+    else:
+        rows = yield Statement(sql + AMONG, (json.dumps(rows_waiting.among),))
+    return 1.0 - missed / (int(str(rows[0][0])) + rows_waiting.total)
 
 
 def _affordable(

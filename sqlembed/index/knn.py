@@ -16,8 +16,6 @@ from sqlembed.engine.interface import Engine
 from sqlembed.index import fresh
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index, check_watched
-from sqlembed.index.flush import HIGHEST, LOWEST
-from sqlembed.index.fresh import NOT_WAITING
 from sqlembed.plan import Plan, SqlValue, Statement
 
 EXACT_CHUNKS = 10_000
@@ -26,6 +24,8 @@ MOST_CODES = 4096
 """Candidates that ``vec0`` gives at most; beyond, every vector is compared."""
 CANDIDATES = 4
 """Candidates by code for each row asked for: recall was 1.0 with three."""
+LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+"""The integers of SQLite, and so the keys."""
 HIGHEST_CHUNK = "SELECT max(chunk) FROM main.{}"
 COUNT_CHUNKS = "SELECT count(*) FROM (SELECT key FROM main.{} ORDER BY key LIMIT {})"
 VECTORS = "SELECT vector FROM main.{} WHERE key IN ({})"
@@ -41,6 +41,17 @@ AND {condition} ORDER BY distance"""
 
 UNBOUNDED = (-math.inf, math.inf)
 """Bounds that every distance is within."""
+
+
+class Scope(NamedTuple):
+    """The chunks that may be found."""
+
+    keys: list[int] | None
+    """Of the rows of these keys; None for all."""
+    current: str
+    """SQL that is true of the rows of the chunk table which do not wait."""
+    bounds: tuple[float, float] = UNBOUNDED
+    """The lowest and the highest distance, both included."""
 
 
 class Hit(NamedTuple):
@@ -90,15 +101,15 @@ def nearest(
         for key, parts in embedded.items()
         for part in parts
     ]
-    wanted, some_wait = k, bool(waiting.total)
+    wanted, scope = k, Scope(keys, waiting.current, bounds)
     while True:
-        seen, whole = yield from _seen(index, query, wanted, new, keys, some_wait, bounds[1])
+        seen, whole = yield from _seen(index, query, wanted, new, scope)
         hits = within(_best(seen), bounds)
         found = yield from present(index, hits[:wanted])
         if len(found) >= k or (whole and len(hits) <= wanted):
             break
         wanted *= 4
-    coverage = yield from fresh.coverage(index, waiting.total, waiting.missed(embedded))
+    coverage = yield from fresh.coverage(index, waiting, embedded)
     return [
         Neighbour(identity, hit.distance, text[hit.start : hit.stop], hit.start, hit.stop, coverage)
         for hit, identity, text in found[:k]
@@ -135,21 +146,19 @@ def near_chunks(
     query: npt.NDArray[np.float32],
     sizes: tuple[int, int],
     new: list[Hit],
-    keys: list[int] | None,
-    some_wait: bool,
-    bounds: tuple[float, float],
+    scope: Scope,
 ) -> Plan[tuple[list[Hit], bool]]:
-    """The nearest chunks in *bounds*, nearest first; and the best ones of further rows.
+    """The nearest chunks in *scope*, nearest first; and the best ones of further rows.
 
     :param sizes: how many chunks, and of how many rows at least, if there are so many
     :param new: chunks of rows that wait
-    :returns: also, whether no other row has a chunk in *bounds*
+    :returns: also, whether no other row has a chunk in *scope*
     """
     depth, rows = sizes
     wanted = depth
     while True:
-        seen, whole = yield from _seen(index, query, wanted, new, keys, some_wait, bounds[1])
-        hits = within(seen, bounds)
+        seen, whole = yield from _seen(index, query, wanted, new, scope)
+        hits = within(seen, scope.bounds)
         best = _best(hits)
         if whole or (len(hits) >= depth and len(best) >= rows):
             break
@@ -165,35 +174,28 @@ def _seen(
     query: npt.NDArray[np.float32],
     wanted: int,
     new: list[Hit],
-    keys: list[int] | None,
-    some_wait: bool,
-    highest: float,
+    scope: Scope,
 ) -> Plan[tuple[list[Hit], bool]]:
     """The *wanted* nearest stored chunks and those of *new* among them, nearest first.
 
     :returns: also, whether all chunks up to the distance *highest* are there
     """
-    stored, all_seen = yield from stored_hits(index, query, wanted, keys, some_wait)
+    stored, all_seen = yield from _stored(index, query, wanted, scope)
     horizon = math.inf
     if not all_seen:  # of what is farther some was not seen, and may be nearer than a new chunk
         horizon = stored[-1].distance if stored else -math.inf
     seen = [hit for hit in (*stored, *new) if hit.distance <= horizon]
-    return sorted(seen, key=lambda hit: hit.distance), horizon > highest or all_seen
+    return sorted(seen, key=lambda hit: hit.distance), horizon > scope.bounds[1] or all_seen
 
 
-def stored_hits(
-    index: Index,
-    query: npt.NDArray[np.float32],
-    wanted: int,
-    keys: list[int] | None,
-    some_wait: bool,
+def _stored(
+    index: Index, query: npt.NDArray[np.float32], wanted: int, scope: Scope
 ) -> Plan[tuple[list[Hit], bool]]:
     """The *wanted* nearest stored chunks, and whether these are all that there are."""
-    condition = NOT_WAITING.format(index.index_id) if some_wait else "true"
-    blob = vectors.to_blob(query)
-    if keys is not None:
+    blob, condition = vectors.to_blob(query), scope.current
+    if scope.keys is not None:
         hits: list[Hit] = []
-        for part in sources.slices(keys):
+        for part in sources.slices(scope.keys):
             numbers = ", ".join(map(str, part))
             sql = EXACT.format(
                 chunks=index.chunk_table, condition=f"key IN ({numbers}) AND {condition}"

@@ -24,8 +24,7 @@ from sqlembed.engine.interface import Engine
 from sqlembed.errors import TextTooLongError
 from sqlembed.index import fresh, knn, words
 from sqlembed.index.catalog import Index, check_watched
-from sqlembed.index.flush import Embedded
-from sqlembed.index.fresh import NOT_WAITING
+from sqlembed.index.embedding import Embedded
 from sqlembed.index.knn import Hit
 from sqlembed.plan import Plan, SqlValue, Statement
 
@@ -102,6 +101,11 @@ class Asked:
     seconds: float | None = None
     """How long rows that wait may be embedded; None to bound their number alone."""
 
+    @property
+    def depth(self) -> int:
+        """Chunks that each leg proposes."""
+        return max(CANDIDATES, 4 * self.k)
+
 
 @dataclass
 class Answer:
@@ -145,25 +149,13 @@ def search(
     embedded = fresh.embed(engine, index, order, asked.seconds)
     new, new_worded = _fresh(engine, index, asked, answer.query, embedded)
     answer.milliseconds["rows that wait"] = clock.lap()
-    depth, some_wait = max(CANDIDATES, 4 * asked.k), bool(waiting.total)
-    worded = knn.within(new_worded, bounds)[:depth]
+    scope = knn.Scope(keys, waiting.current, bounds)
+    worded = knn.within(new_worded, bounds)[: asked.depth]
     if answer.query is not None:
-        near_to = None if bounds == knn.UNBOUNDED else (vectors.to_blob(asked.vector), *bounds)
-        numbers = yield from words.find(index, answer.query, depth, keys, near_to)
-        worded += yield from _spans(index, asked.vector, numbers, some_wait)
+        worded += yield from _worded(index, asked, answer.query, scope)
         answer.milliseconds["words"] = clock.lap()
+    near, present = yield from _candidates(index, asked, new, worded, scope)
     answer.spread = yield from _spread(index, asked.vector)
-    rows = asked.k
-    while True:
-        near, whole = yield from knn.near_chunks(
-            index, asked.vector, (depth, rows), new, keys, some_wait, bounds
-        )
-        candidates = {hit[:3]: Candidate(hit, near=False) for hit in worded}
-        candidates |= {hit[:3]: Candidate(hit, near=True) for hit in near}
-        present = yield from _present(index, list(candidates.values()))
-        if whole or len({each.hit.key for each in present}) >= asked.k:
-            break
-        rows *= 4  # some of them are deleted
     answer.milliseconds["vectors"] = clock.lap()
     answer.proposed = {"vectors": len(near), "words": len(worded), "waiting": len(new)}
     _weigh_meaning(present, answer.spread)
@@ -175,7 +167,7 @@ def search(
     answer.found, answer.reranked = _reranked(engine, index, asked, ranked, answer.spread)
     if answer.reranked:
         answer.milliseconds["reranking"] = clock.lap()
-    answer.coverage = yield from fresh.coverage(index, waiting.total, waiting.missed(embedded))
+    answer.coverage = yield from fresh.coverage(index, waiting, embedded)
     return answer
 
 
@@ -221,6 +213,34 @@ def _fresh(
     return hits, sorted((hit for hit in hits if fits[hit] > 0), key=lambda hit: -fits[hit])
 
 
+def _worded(index: Index, asked: Asked, query: words.Query, scope: knn.Scope) -> Plan[list[Hit]]:
+    """The stored chunks in *scope* that have most of the query's words."""
+    vector = vectors.to_blob(asked.vector)
+    near = None if scope.bounds == knn.UNBOUNDED else (vector, *scope.bounds)
+    numbers = yield from words.find(index, query, asked.depth, scope.keys, near)
+    if not numbers:
+        return []
+    sql = SPANS.format(chunks=index.chunk_table, condition=scope.current)
+    return knn.hits_of((yield Statement(sql, (vector, json.dumps(numbers)))))
+
+
+def _candidates(
+    index: Index, asked: Asked, new: list[Hit], worded: list[Hit], scope: knn.Scope
+) -> Plan[tuple[list[Hit], list[Candidate]]]:
+    """The nearest chunks; and of these and *worded* those whose row is still there."""
+    rows = asked.k
+    while True:
+        near, whole = yield from knn.near_chunks(
+            index, asked.vector, (asked.depth, rows), new, scope
+        )
+        candidates = {hit[:3]: Candidate(hit, near=False) for hit in worded}
+        candidates |= {hit[:3]: Candidate(hit, near=True) for hit in near}
+        present = yield from _present(index, list(candidates.values()))
+        if whole or len({each.hit.key for each in present}) >= asked.k:
+            return near, present
+        rows *= 4  # some of them are deleted
+
+
 def _spread(index: Index, vector: Query) -> Plan[float]:
     """The standard deviation of the query's cosine with chunks evenly spread over the index."""
     ((first, last),) = yield Statement(BOUNDS.format(index.chunk_table))
@@ -232,15 +252,6 @@ def _spread(index: Index, vector: Query) -> Plan[float]:
     rows = yield Statement(sql, (vectors.to_blob(vector), json.dumps(numbers)))
     squares = [float(str(l2)) ** 2 for (l2,) in rows]
     return float(np.std(squares)) / 2 if squares else 0.0  # |a - b|^2 = 2 (1 - cosine)
-
-
-def _spans(index: Index, vector: Query, numbers: list[int], some_wait: bool) -> Plan[list[Hit]]:
-    if not numbers:
-        return []
-    condition = NOT_WAITING.format(index.index_id) if some_wait else "true"
-    sql = SPANS.format(chunks=index.chunk_table, condition=condition)
-    rows = yield Statement(sql, (vectors.to_blob(vector), json.dumps(numbers)))
-    return knn.hits_of(rows)
 
 
 def _present(index: Index, candidates: list[Candidate]) -> Plan[list[Candidate]]:

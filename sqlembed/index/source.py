@@ -165,19 +165,18 @@ def _decoded(value: SqlValue, encoding: str) -> str | None:
     return value.decode(encoding, "replace") if isinstance(value, bytes) else None
 
 
-def orphans(source: Source, index_id: int, chunk_table: str, key_table: str) -> str:
-    """A query for the keys that are stored though the table has no such row, nor one that waits."""
+def orphans(source: Source, chunk_table: str, key_table: str, waits_not: str) -> str:
+    """A query for the keys that are stored though the table has no such row, nor one that waits.
+
+    :param waits_not: SQL that is true where ``sqlembed_ours.key`` does not wait
+    """
     # Qualified by a name of ours: the table may have a column called key.
     ours = f"main.{key_table if source.mapped else chunk_table} AS sqlembed_ours"
     names = mapped_names(source) if source.mapped else ["key"]
     pairs = zip(names, source.key, strict=True)
     same = " AND ".join(f"{source.column(name)} = sqlembed_ours.{mine}" for mine, name in pairs)
     gone = f"NOT EXISTS (SELECT 1 FROM main.{quote(source.table)} WHERE {same})"
-    waits = f"SELECT key FROM main.sqlembed_queue WHERE index_id = {index_id}"
-    return (
-        f"SELECT DISTINCT sqlembed_ours.key FROM {ours}"
-        f" WHERE {gone} AND sqlembed_ours.key NOT IN ({waits})"
-    )
+    return f"SELECT DISTINCT sqlembed_ours.key FROM {ours} WHERE {gone} AND {waits_not}"
 
 
 def slices(values: Iterable[SqlValue]) -> Iterable[Sequence[SqlValue]]:

@@ -5,12 +5,14 @@ page of 4,096) and 410 for its code.
 """
 
 import json
+from collections.abc import Iterable
 
 import numpy as np
 
 from sqlembed import vectors
 from sqlembed.engine.space import Space
 from sqlembed.errors import OptionError, SchemaError
+from sqlembed.index import backlog, rate, waiting
 from sqlembed.index.catalog import Index
 from sqlembed.index.options import Options
 from sqlembed.index.source import Source, mapped_names
@@ -45,10 +47,11 @@ DELETE_MARKED_BEFORE = """
 DELETE FROM main.sqlembed_queue WHERE index_id = 0
 AND generation = (SELECT max(generation) FROM main.sqlembed_queue WHERE generation < ?)"""
 LEAVE_QUEUE = "UPDATE main.sqlembed_queue SET index_id = 0 WHERE index_id = ?"
-# The newest entry stays, done or not: the next one must get a generation never used before.
-SWEEP = """
-DELETE FROM main.sqlembed_queue
-WHERE index_id = 0 AND generation < (SELECT max(generation) FROM main.sqlembed_queue)"""
+CHUNKS = "SELECT chunk FROM main.{} WHERE key IN (SELECT value FROM json_each(?))"
+FORGET = "DELETE FROM main.{} WHERE key IN (SELECT value FROM json_each(?))"
+# A row that came back meanwhile waits under the same integer.
+FORGET_KEYS = """
+DELETE FROM main.{keys} WHERE key IN (SELECT value FROM json_each(?1)) AND {waits_not}"""
 WORDS = "CREATE VIRTUAL TABLE main.{} USING fts5(text, tokenize = {})"
 KEY_TABLE = (
     "CREATE TABLE main.sqlembed_key_{id}(key INTEGER PRIMARY KEY, {columns}, UNIQUE({names}))"
@@ -105,7 +108,9 @@ def drop(index: Index) -> Plan[None]:
     yield Statement(f"DROP TABLE IF EXISTS main.{index.word_table}")
     yield Statement(f"DROP TABLE IF EXISTS main.{index.key_table}")
     yield Statement(LEAVE_QUEUE, (index.index_id,))
-    yield Statement(SWEEP)
+    yield Statement(backlog.SWEEP)
+    yield from backlog.forget_index(index.index_id)
+    yield from rate.forget_index(index.index_id)
     yield Statement("DELETE FROM main.sqlembed_catalog WHERE index_id = ?", (index.index_id,))
 
 
@@ -116,15 +121,24 @@ def leave_queue(entries: list[Row]) -> Plan[None]:
     yield Statement(DELETE_MARKED_BEFORE, entries[-1])
 
 
-def forget(index: Index, key: int) -> Plan[bool]:
-    """Remove what is stored of a row; False if nothing was."""
-    rows = yield Statement(f"SELECT chunk FROM main.{index.chunk_table} WHERE key = ?", (key,))
+def forget(index: Index, keys: Iterable[int]) -> Plan[None]:
+    """Remove what is stored of the rows with these keys."""
+    among = (json.dumps(list(keys)),)
+    rows = yield Statement(CHUNKS.format(index.chunk_table), among)
     if rows:
-        yield Statement(f"DELETE FROM main.{index.chunk_table} WHERE key = ?", (key,))
+        yield Statement(FORGET.format(index.chunk_table), among)
         yield Many(f"DELETE FROM main.{index.code_table} WHERE rowid = ?", rows)
         if index.words is not None:
             yield Many(f"DELETE FROM main.{index.word_table} WHERE rowid = ?", rows)
-    return bool(rows)
+
+
+def forget_keys(index: Index, keys: list[int]) -> Plan[None]:
+    """Remove from the key table those of *keys* that do not wait: their rows are gone."""
+    if index.source.mapped and keys:
+        sql = FORGET_KEYS.format(
+            keys=index.key_table, waits_not=waiting.nowhere(index, index.key_table)
+        )
+        yield Statement(sql, (json.dumps(keys),))
 
 
 def add(index: Index, chunks: list[Row], texts: list[str]) -> Plan[None]:

@@ -31,17 +31,14 @@ def triggers(index_id: int, source: Source) -> dict[str, str]:
     }
 
 
-def queue_all(index_id: int, source: Source) -> str:
-    """A script that puts every row of the table on the queue."""
+def every_key(index_id: int, source: Source) -> tuple[str, str, str]:
+    """Where every row's key is: a statement to run first, or none; the table, and its column."""
     table = f"main.{quote(source.table)}"
     if not source.mapped:
-        return f"{QUEUE} SELECT {index_id}, {source.column(source.key[0])} FROM {table};"
-    columns = [source.column(name) for name in source.key]
+        return "", table, source.column(source.key[0])
     keys = f"sqlembed_key_{index_id}"
-    return (
-        f"{_insert_key(keys, source, columns, f' FROM {table}')}"
-        f"{QUEUE} SELECT {index_id}, key FROM {keys};"
-    )
+    columns = [source.column(name) for name in source.key]
+    return _insert_key(keys, source, columns, f" FROM {table}"), f"main.{keys}", "key"
 
 
 def _enqueue(index_id: int, source: Source, row: str) -> str:

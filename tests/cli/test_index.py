@@ -4,6 +4,7 @@ import json
 
 import apsw
 import pytest
+from harness import FAILING
 
 import sqlembed
 from sqlembed.cli import storing
@@ -22,6 +23,23 @@ def test_index_in_many_steps(run, app, monkeypatch):
     monkeypatch.setattr(storing, "FEWEST_ROWS", 1)
     monkeypatch.setattr(storing, "MOST_ROWS", 1)
     assert run("index", app, "sms", "body").stdout.startswith("sms: 4 rows")
+
+
+def test_rows_that_fail_stop_no_others(run, app, monkeypatch):
+    monkeypatch.setattr(storing, "FEWEST_ROWS", 1)
+    monkeypatch.setattr(storing, "MOST_ROWS", 1)
+    db = apsw.Connection(app)
+    db.execute("UPDATE sms SET body = ? WHERE id IN (1, 3)", (FAILING,))
+    db.close()
+    message = run.failure("index", app, "sms", "body")
+    assert "the row of key 1 cannot be stored: the fake model was told to fail" in message
+    result = run("status", app)
+    assert "sms: 2 rows failed, one of them: the fake model was told to fail" in result.stderr
+    assert run("flush", app).stdout.startswith("sms: 0 rows")
+    sqlembed.connect(app).execute("SELECT sqlembed_retry()").fetchall()
+    assert "the row of key 1 cannot be stored" in run.failure("flush", app)
+    (row,) = json.loads(run("status", app, "--json").stdout)
+    assert (row["indexed"], row["waiting"], row["failed"]) == (2, 2, 2)
 
 
 def test_index_with_options(run, app):

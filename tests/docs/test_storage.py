@@ -18,15 +18,19 @@ BYTES = "SELECT sum(pgsize) FROM dbstat WHERE name GLOB ?"
 def test_a_row_costs_the_bytes_that_the_page_says(sql: Sql) -> None:
     install_fake("usual", dimension=384)
     sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
+    sql("""SELECT sqlembed_index('t', 'body', '{"model": "usual"}')""")
     sql("BEGIN")
     for n in range(ROWS):
         sql("INSERT INTO t(body) VALUES (?)", f"short text number {n}")
     sql("COMMIT")
-    sql("""SELECT sqlembed_index('t', 'body', '{"model": "usual", "backlog": "later"}')""")
     assert sql.one(BYTES, "sqlembed_queue") / ROWS == pytest.approx(20, abs=8)
     assert sql.one("SELECT sqlembed_flush()") == ROWS
     assert sql.one(BYTES, "*sqlembed_chunk_1*") / ROWS == pytest.approx(2050, abs=50)
     assert sql.one(BYTES, "*sqlembed_code_1*") / ROWS == pytest.approx(410, abs=20)
+    sql(
+        """SELECT sqlembed_index('t', 'body', '{"name": "u", "model": "usual", "backlog": "later"}')"""
+    )
+    assert sql.one(BYTES, "sqlembed_backlog*") / ROWS == pytest.approx(40, abs=8)
 
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 shell is not installed")

@@ -1,6 +1,7 @@
 """sqlembed_index, sqlembed_flush, sqlembed_drop, sqlembed_status: SQL on fake models."""
 
 from pathlib import Path
+from threading import Timer
 
 import apsw
 import pytest
@@ -19,7 +20,11 @@ def test_it_returns_when_the_rows_that_exist_are_indexed(sms: Sql) -> None:
     assert sms("SELECT name, source, expression, model, dimension, mode, indexed, chunks, waiting FROM sqlembed_status") == [
         ("sms", "sms", "body", "fake", 64, "deferred", 4, 4, 0)
     ]  # fmt: skip
-    assert sms("SELECT number, name FROM sqlembed_migration") == [(1, "first"), (2, "options")]
+    assert sms("SELECT number, name FROM sqlembed_migration") == [
+        (1, "first"),
+        (2, "options"),
+        (3, "backlog"),
+    ]
     assert sms.one("PRAGMA user_version") == 0
 
 
@@ -42,6 +47,17 @@ def test_reindexing_an_unchanged_table_computes_nothing(sms: Sql) -> None:
     assert FakeModel.texts == []
 
 
+def test_retry_frees_what_failed(sms: Sql) -> None:
+    sms("UPDATE sms SET body = ? WHERE id < 3", FAILING)
+    assert "2 rows, first key 1 cannot be stored" in sms.error("SELECT sqlembed_flush()")
+    assert sms.one("SELECT sqlembed_flush()") == 0
+    assert sms.one("SELECT sqlembed_retry('sms')") == 2
+    assert "2 rows, first key 1 cannot be stored" in sms.error("SELECT sqlembed_flush()")
+    assert sms.one("SELECT sqlembed_retry(NULL)") == 2
+    assert sms("SELECT waiting, failed, last_error FROM sqlembed_status") == [(2, 0, None)]
+    assert "no index is called 'x'" in sms.error("SELECT sqlembed_retry('x')")
+
+
 def test_pages_commit_where_no_transaction_is_open(
     sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,9 +66,9 @@ def test_pages_commit_where_no_transaction_is_open(
     for n in range(6):
         sql("INSERT INTO t VALUES (?, ?)", n, FAILING if n == 5 else f"row {n}")
     assert "told to fail" in sql.error("SELECT sqlembed_index('t', 'body')")
-    assert sql("SELECT indexed, waiting FROM sqlembed_status") == [(4, 2)]
+    assert sql("SELECT indexed, waiting, failed FROM sqlembed_status") == [(5, 1, 1)]
     sql("DELETE FROM t WHERE id = 5")
-    assert sql.one("SELECT sqlembed_flush('t')") == 2
+    assert sql.one("SELECT sqlembed_flush('t')") == 1
     assert sql("SELECT indexed, waiting FROM sqlembed_status") == [(5, 0)]
 
 
@@ -92,8 +108,17 @@ def test_a_model_that_is_missing_fails_before_anything_is_made(sql: Sql) -> None
 
 def test_drop_removes_everything_but_the_table(sms: Sql) -> None:
     sms("SELECT sqlembed_drop('SMS')")
-    assert objects(sms) == ["sqlembed_catalog", "sqlembed_migration", "sqlembed_queue"]
+    assert objects(sms) == [
+        "sqlembed_backlog",
+        "sqlembed_backlog_order",
+        "sqlembed_catalog",
+        "sqlembed_catalog_replaces",
+        "sqlembed_migration",
+        "sqlembed_queue",
+        "sqlembed_rate",
+    ]
     assert sms.one("SELECT count(*) FROM sqlembed_queue WHERE index_id <> 0") == 0
+    assert sms.one("SELECT count(*) FROM sqlembed_rate") == 0
     assert sms.one("SELECT count(*) FROM sms") == 4
     sms("INSERT INTO sms(body) VALUES ('unwatched')")
     assert "no index is called 'sms'" in sms.error("SELECT sqlembed_drop('sms')")
@@ -166,7 +191,10 @@ def test_flush_takes_a_whole_number(sms: Sql, most: str) -> None:
     assert "no index is called 'x'; the indexes are sms" in sms.error("SELECT sqlembed_flush('x')")
 
 
-def test_a_locked_database_is_busy_and_loses_nothing(sms: Sql) -> None:
+def test_a_locked_database_is_busy_and_loses_nothing(
+    sms: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlembed.doors.plans.BUSY_SECONDS", 0.1)  # the extension waits ten
     sms("INSERT INTO sms(body) VALUES ('waiting')")
     sms("PRAGMA busy_timeout = 10")
     other = apsw.Connection(sms.db_path)
@@ -175,6 +203,47 @@ def test_a_locked_database_is_busy_and_loses_nothing(sms: Sql) -> None:
     assert sms.one("SELECT id FROM knn('sms', 'waiting', 1)") == 5
     other.execute("ROLLBACK")
     assert sms.one("SELECT sqlembed_flush()") == 1
+    other.close()
+
+
+def test_another_that_writes_is_waited_for(sms: Sql) -> None:
+    sms("INSERT INTO sms(body) VALUES ('waiting')")
+    sms("PRAGMA busy_timeout = 0")
+    other = apsw.Connection(sms.db_path)
+    other.execute("BEGIN IMMEDIATE")
+    end = Timer(0.3, other.execute, ["ROLLBACK"])
+    end.start()
+    assert sms.one("SELECT sqlembed_flush()") == 1
+    end.join()
+    other.close()
+
+
+def test_who_reads_an_older_state_is_told_what_to_do(sms: Sql) -> None:
+    sms("PRAGMA journal_mode = WAL")
+    sms("INSERT INTO sms(body) VALUES ('waiting')")
+    other = apsw.Connection(sms.db_path)
+    sms("BEGIN")
+    sms("SELECT count(*) FROM sms")
+    other.execute("INSERT INTO sms(body) VALUES ('newer')")
+    error = sms.error("SELECT sqlembed_flush()")
+    sms("ROLLBACK")
+    assert error.startswith("BusyError: database is locked: this connection reads the database as")
+    assert "finish the statements or the transaction that read, then call it alone" in error
+    assert sms.one("SELECT sqlembed_flush()") == 2
+    other.close()
+
+
+@pytest.mark.doors("apsw", "service")
+def test_so_is_who_reads_it_in_a_statement(sms: Sql) -> None:
+    sms("PRAGMA journal_mode = WAL")
+    sms("INSERT INTO sms(body) VALUES ('waiting')")
+    other = apsw.Connection(sms.db_path)
+    reading = sms.db.execute("SELECT body FROM sms")
+    assert next(reading)
+    other.execute("INSERT INTO sms(body) VALUES ('newer')")
+    assert "reads the database as it was before" in sms.error("SELECT sqlembed_flush()")
+    reading.close()
+    assert sms.one("SELECT sqlembed_flush()") == 2
     other.close()
 
 

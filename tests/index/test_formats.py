@@ -10,15 +10,29 @@ from harness import Sql
 import sqlembed
 from sqlembed.engine.local import LocalEngine
 
-FIRST = Path(__file__).with_name("format_1.db.xz")
-"""Made by sqlembed before there were options: a table of four texts, and one that waits."""
+HERE = Path(__file__).parent
+DATABASES = {1: "format_1.db.xz", 2: "format_2.db.xz"}
+"""By format. 1: made before there were options; a table of four texts, and one that waits. 2: before
+there was a backlog; of the four one is deleted and one changed twice, unseen by any flush, and one
+waits; and a table with a key of its own, where one waits."""
+STORED = {1: (4, 1), 2: (4, 3)}
+"""Rows that are indexed and that wait."""
 MIGRATIONS = "SELECT number FROM sqlembed_migration ORDER BY number"
+NEWEST = [1, 2, 3]
+
+
+@pytest.fixture(params=sorted(DATABASES))
+def number(request: pytest.FixtureRequest) -> int:
+    """The format."""
+    assert isinstance(request.param, int)
+    return request.param
 
 
 @pytest.fixture
-def first(engine: LocalEngine, tmp_path: Path) -> Path:
-    path = tmp_path / "first.db"
-    path.write_bytes(lzma.decompress(FIRST.read_bytes()))
+def old(number: int, engine: LocalEngine, tmp_path: Path) -> Path:
+    """A database in that format."""
+    path = tmp_path / "old.db"
+    path.write_bytes(lzma.decompress((HERE / DATABASES[number]).read_bytes()))
     plain = apsw.Connection(str(path))
     # The fake model's file and manifest are today's.
     plain.execute("UPDATE sqlembed_catalog SET space = ?", (engine.space("fake").fingerprint,))
@@ -30,74 +44,146 @@ def columns(sql: Sql) -> list[str]:
     return sql("SELECT name FROM pragma_table_info('sqlembed_catalog')")
 
 
-def test_it_is_read_where_nothing_can_be_written(first: Path, engine: LocalEngine) -> None:
+def found(sql: Sql, text: str) -> list[tuple[int, bool]]:
+    """The nearest row of the index sms, and whether it has exactly this text."""
+    return sql("SELECT id, distance < 1e-6 FROM knn('sms', ?, 1)", text)
+
+
+def test_it_is_read_where_nothing_can_be_written(
+    old: Path, engine: LocalEngine, number: int
+) -> None:
     flags = apsw.SQLITE_OPEN_READONLY
-    sql = Sql(sqlembed.connect(str(first), engine=engine, flags=flags))
-    assert "options" not in columns(sql)
-    assert sql("SELECT id FROM knn('sms', 'dinner at eight', 1)") == [1]
-    assert sql("SELECT id FROM knn('sms', 'still waiting', 1)") == [5]
-    assert sql("SELECT indexed, waiting, problem FROM sqlembed_status") == [(4, 1, None)]
+    sql = Sql(sqlembed.connect(str(old), engine=engine, flags=flags))
+    assert ("options" in columns(sql), "state" in columns(sql)) == (number > 1, False)
+    assert found(sql, "dinner at eight") == [(1, 1)]
+    assert found(sql, "still waiting") == [(5, 1)]
+    shown = (
+        "SELECT indexed, waiting, leased, failed, problem FROM sqlembed_status WHERE name = 'sms'"
+    )
+    assert sql(shown) == [(*STORED[number], 0, 0, None)]
+    if number > 1:
+        assert found(sql, "very late again") == [(4, 1)]
+        assert sql("SELECT id FROM knn('note', 'waiting as well', 1)") == ["c"]
+        assert sql("SELECT id FROM search('sms', 'win a prize now')")[0] != 2
     sql.close()
 
 
-def test_it_is_flushed_and_dropped_as_it_is(first: Path, engine: LocalEngine) -> None:
-    sql = Sql(sqlembed.connect(str(first), engine=engine))
-    assert sql.one("SELECT sqlembed_flush()") == 1
-    sql("UPDATE sms SET body = 'the newest text' WHERE id = 1")
-    assert sql("SELECT id FROM knn('sms', 'the newest text', 1)") == [1]
-    assert sql.one("SELECT sqlembed_flush('sms')") == 1
+@pytest.mark.parametrize("inside", ["", "BEGIN", "INSERT"])
+def test_a_flush_brings_it_forward(
+    old: Path, engine: LocalEngine, number: int, inside: str
+) -> None:
+    sql = Sql(sqlembed.connect(str(old), engine=engine))
+    other = Sql(sqlembed.connect(str(old), engine=engine))
+    assert found(other, "dinner at eight") == [(1, 1)]
+    waiting = STORED[number][1] + (number > 1)
+    if inside == "INSERT":
+        sql("CREATE TABLE done(n)")
+        sql("INSERT INTO done VALUES (sqlembed_flush())")
+        assert sql("SELECT n FROM done") == [waiting]
+    else:
+        sql(inside)
+        assert sql.one("SELECT sqlembed_flush()") == waiting
+        sql("COMMIT" if inside else "")
+    assert sql(MIGRATIONS) == NEWEST
+    for each in (sql, other):
+        each("UPDATE sms SET body = body || ' newer' WHERE id = 1")
+        assert each("SELECT waiting FROM sqlembed_status WHERE name = 'sms'") == [1]
+        assert found(each, each.one("SELECT body FROM sms WHERE id = 1")) == [(1, 1)]
+        assert each.one("SELECT sqlembed_flush('sms')") == 1
     again = """SELECT sqlembed_index('sms', 'body', '{"if_not_exists": true}')"""
     assert sql.one(again) == 0
-    assert sql(MIGRATIONS) == [1]
-    sql("SELECT sqlembed_drop('sms')")
-    assert sql(MIGRATIONS) == [1]
-    assert "options" not in columns(sql)
+    sql.close()
+    other.close()
+
+
+def test_a_flush_that_is_rolled_back_leaves_it_as_it_is(
+    old: Path, engine: LocalEngine, number: int
+) -> None:
+    sql = Sql(sqlembed.connect(str(old), engine=engine))
+    sql("BEGIN")
+    sql("SELECT sqlembed_flush()")
+    sql("ROLLBACK")
+    assert sql(MIGRATIONS) == NEWEST[:number]
+    assert found(sql, "still waiting") == [(5, 1)]
     sql.close()
 
 
-def test_a_new_index_brings_it_forward(first: Path, engine: LocalEngine) -> None:
-    sql = Sql(sqlembed.connect(str(first), engine=engine))
-    other = Sql(sqlembed.connect(str(first), engine=engine))
-    assert other("SELECT id FROM knn('sms', 'dinner at eight', 1)") == [1]
-    assert sql.one("""SELECT sqlembed_index('sms', 'body', '{"name": "b", "tokens": 12}')""") == 5
-    assert sql(MIGRATIONS) == [1, 2]
-    assert sql("SELECT name, options FROM sqlembed_catalog ORDER BY name") == [
-        ("b", '{"tokens": 12, "words": "unicode61 remove_diacritics 2"}'),
-        ("sms", "{}"),
-    ]
+def test_dropping_the_index_brings_it_forward(old: Path, engine: LocalEngine) -> None:
+    sql = Sql(sqlembed.connect(str(old), engine=engine))
+    sql("SELECT sqlembed_drop('sms')")
+    assert sql(MIGRATIONS) == NEWEST
+    assert "sms" not in sql("SELECT name FROM sqlembed_status")
+    sql.close()
+
+
+def test_immediate_mode_stores_in_it_as_it_is(old: Path, engine: LocalEngine, number: int) -> None:
+    plain = apsw.Connection(str(old))
+    plain.execute("UPDATE sqlembed_catalog SET mode = 'immediate'")
+    plain.close()
+    sql = Sql(sqlembed.connect(str(old), engine=engine))
+    sql("UPDATE sms SET body = 'written at once' WHERE id IN (1, 5)")
+    assert found(sql, "written at once") == [(1, 1)]
+    stored, waiting = STORED[number]
+    shown = "SELECT indexed, waiting FROM sqlembed_status WHERE name = 'sms'"
+    assert sql(shown) == [(stored + 1, waiting - 1)]
+    assert sql(MIGRATIONS) == NEWEST[:number]
+    sql.close()
+
+
+def test_a_new_index_brings_it_forward(old: Path, engine: LocalEngine) -> None:
+    sql = Sql(sqlembed.connect(str(old), engine=engine))
+    other = Sql(sqlembed.connect(str(old), engine=engine))
+    assert found(other, "dinner at eight") == [(1, 1)]
+    rows = sql.one("SELECT count(*) FROM sms")
+    assert (
+        sql.one("""SELECT sqlembed_index('sms', 'body', '{"name": "b", "tokens": 12}')""") == rows
+    )
+    assert sql(MIGRATIONS) == NEWEST
+    options = "SELECT options FROM sqlembed_catalog WHERE name = 'b'"
+    assert sql(options) == ['{"tokens": 12, "words": "unicode61 remove_diacritics 2"}']
     for each in (sql, other):
-        assert each("SELECT id FROM knn('sms', 'dinner at eight', 1)") == [1]
+        assert found(each, "dinner at eight") == [(1, 1)]
         assert each("SELECT id FROM knn('b', 'still waiting', 1)") == [5]
-        # An index made before words were kept has none, and is searched by meaning alone.
-        assert each("SELECT id, bm25 FROM search('sms', 'dinner at eight', 1)") == [(1, None)]
         assert each("SELECT bm25 > 0 FROM search('b', 'dinner at eight', 1)") == [1]
     sql.close()
     other.close()
 
 
-def test_a_new_index_that_fails_leaves_it_as_it_is(
-    first: Path, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [1])
+def test_an_index_made_before_words_were_kept_is_searched_by_meaning_alone(
+    old: Path, engine: LocalEngine
 ) -> None:
-    sql = Sql(sqlembed.connect(str(first), engine=engine))
+    sql = Sql(sqlembed.connect(str(old), engine=engine))
+    assert sql("SELECT id, bm25 FROM search('sms', 'dinner at eight', 1)") == [(1, None)]
+    sql.close()
+
+
+def test_a_new_index_that_fails_leaves_it_as_it_is(
+    old: Path, engine: LocalEngine, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql = Sql(sqlembed.connect(str(old), engine=engine))
     monkeypatch.setattr("sqlembed.index.store.TABLES", "SELECT nonsense")
     assert "no such column" in sql.error(
         """SELECT sqlembed_index('sms', 'body', '{"name": "b"}')"""
     )
-    assert sql(MIGRATIONS) == [1]
-    assert "options" not in columns(sql)
-    assert sql("SELECT id FROM knn('sms', 'dinner at eight', 1)") == [1]
+    assert sql(MIGRATIONS) == NEWEST[:number]
+    assert "state" not in columns(sql)
+    assert found(sql, "dinner at eight") == [(1, 1)]
     sql.close()
 
 
-def test_a_migrated_catalog_is_as_a_new_one(
-    first: Path, engine: LocalEngine, tmp_path: Path
+def test_a_migrated_database_is_as_a_new_one(
+    old: Path, engine: LocalEngine, tmp_path: Path
 ) -> None:
-    migrated = Sql(sqlembed.connect(str(first), engine=engine))
+    migrated = Sql(sqlembed.connect(str(old), engine=engine))
     new = Sql(sqlembed.connect(str(tmp_path / "new.db"), engine=engine))
     new("CREATE TABLE sms(id INTEGER PRIMARY KEY, body TEXT)")
     for sql in (migrated, new):
         sql("""SELECT sqlembed_index('sms', 'body', '{"name": "b"}')""")
-    table = "SELECT name, type, \"notnull\", dflt_value FROM pragma_table_info('sqlembed_catalog')"
-    assert migrated(table) == new(table)
+    table = 'SELECT name, type, "notnull", dflt_value FROM pragma_table_info(?)'
+    for name in ("catalog", "queue", "backlog", "rate", "migration"):
+        assert migrated(table, f"sqlembed_{name}") == new(table, f"sqlembed_{name}")
+    indexes = "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql LIKE '%backlog%'"
+    assert migrated(indexes) == new(indexes) != []
     migrated.close()
     new.close()

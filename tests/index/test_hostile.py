@@ -94,7 +94,8 @@ def test_a_row_on_which_the_expression_fails_stops_no_other(sql: Sql) -> None:
     for n in range(20):
         sql("INSERT INTO t VALUES (?, ?)", n, f'{{"x": "row {n}"}}' if n != 7 else "no json")
     error = sql.error("SELECT sqlembed_index('t', 'json_extract(body, ''$.x'')')")
-    assert "fails on the row of key 7: " in error and "malformed JSON" in error
+    reason = "the expression json_extract(body, '$.x') fails: malformed JSON"
+    assert f"the row of key 7 cannot be stored: {reason}; the other rows are" in error
     assert sql("SELECT indexed, waiting FROM sqlembed_status") == [(19, 1)]
     assert sql("SELECT id, coverage < 1 FROM knn('t', 'row 3', 1)") == [(3, 1)]
     sql("""UPDATE t SET body = '{"x": "mended"}' WHERE id = 7""")
@@ -268,9 +269,11 @@ def test_a_row_deleted_and_inserted_again_during_a_flush_is_not_lost(
     sql("DELETE FROM t")
     other = sqlembed.connect(sql.db_path, engine=engine)
 
+    leased = "SELECT 1 FROM sqlembed_backlog WHERE lease > 0"
+
     def come_back(cursor: apsw.Cursor, statement: str, bindings: object) -> bool:
-        if statement == "BEGIN IMMEDIATE" and not other.execute("SELECT 1 FROM t").fetchall():
-            other.execute("INSERT INTO t VALUES ('a', 'back again')")
+        if statement == "BEGIN IMMEDIATE" and other.execute(leased).fetchall():
+            other.execute("INSERT INTO t VALUES ('a', 'back again') ON CONFLICT DO NOTHING")
         return True
 
     sql.db.exec_trace = come_back
@@ -286,7 +289,7 @@ def test_a_row_changed_often_counts_once_and_hides_no_other(
     sms: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sqlembed.index.fresh.MOST_ROWS", 3)
-    monkeypatch.setattr(flush, "LOG_ENTRIES", 7)
+    monkeypatch.setattr("sqlembed.index.backlog.SLICE_ENTRIES", 7)
     sms("INSERT INTO sms(body) VALUES ('quiet row')")
     for n in range(20):
         sms("UPDATE sms SET body = 'busy row ' || ? WHERE id = 1", n)

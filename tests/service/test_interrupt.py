@@ -1,5 +1,6 @@
 """A host does not want to wait any more: its statement ends soon, and the connection is of use."""
 
+import apsw
 import pytest
 from service.scene import DOORS, Scene, vector
 
@@ -105,3 +106,22 @@ def test_an_interrupt_undoes_the_transaction_or_leaves_it(scene: Scene, client: 
             host.sql("COMMIT")
         assert host.sql("SELECT count(*) FROM t WHERE body != 'first'") == [0]
         scene.touch(f"go{number}")
+
+
+@pytest.mark.parametrize("client", DOORS)
+@pytest.mark.parametrize("how", HOW)
+def test_a_wait_for_another_that_writes_is_ended(scene: Scene, client: str, how: str) -> None:
+    path = str(scene.directory / "app.db")
+    host = scene.host(client, HOST_DATABASE=path)
+    host.run(WAYS)
+    host.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
+    host.sql("INSERT INTO t(body) VALUES ('one')")
+    host.sql("SELECT sqlembed_index('t', 'body', '{\"backlog\": \"later\"}')")
+    host.sql("PRAGMA busy_timeout = 0")
+    other = apsw.Connection(path)
+    other.execute("BEGIN IMMEDIATE")
+    took, outcome = host.run(f"result = {how}(soon(), 'SELECT sqlembed_flush()')")
+    assert took < SOON and "interrupted" in str(outcome).lower()
+    other.execute("ROLLBACK")
+    assert host.sql("SELECT sqlembed_flush()") == [1]
+    other.close()

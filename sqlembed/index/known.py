@@ -1,0 +1,71 @@
+"""Vectors that need no model: chunks of the same text, by digest, that are stored already.
+
+A changed long text has most of its chunks from before. Whoever has vectors elsewhere, as an index
+that is replaced or an import has, adds a source.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeAlias
+
+import numpy as np
+
+from sqlembed.index.catalog import Index
+from sqlembed.plan import Plan, Statement
+from sqlembed.vectors import FLOAT_BYTES
+
+Wanted: TypeAlias = Mapping[int, Collection[bytes]]
+"""The digests of each row's chunks, by key."""
+KnownSource: TypeAlias = Callable[[Index, Wanted], Plan[dict[bytes, bytes]]]
+"""Gives vectors by digest, as they are found; they are checked here."""
+
+UNIT_TOLERANCE = 1e-3
+DIGESTS = "SELECT chunk, digest FROM main.{} WHERE key IN (SELECT value FROM json_each(?))"
+VECTORS = "SELECT digest, vector FROM main.{} WHERE chunk IN (SELECT value FROM json_each(?))"
+
+
+def stored(table: str, wanted: Wanted) -> Plan[dict[bytes, bytes]]:
+    """What the chunk table *table* has of the same rows."""
+    digests = {digest for each in wanted.values() for digest in each}
+    rows = yield Statement(DIGESTS.format(table), (json.dumps(list(wanted)),))
+    chunks = {digest: chunk for chunk, digest in rows if digest in digests}
+    if not chunks:
+        return {}
+    found = yield Statement(VECTORS.format(table), (json.dumps(list(chunks.values())),))
+    return {
+        digest: vector
+        for digest, vector in found
+        if isinstance(digest, bytes) and isinstance(vector, bytes)
+    }
+
+
+def own(index: Index, wanted: Wanted) -> Plan[dict[bytes, bytes]]:
+    """What the index itself has of the same rows."""
+    return (yield from stored(index.chunk_table, wanted))
+
+
+SOURCES: tuple[KnownSource, ...] = (own,)
+"""Asked in this order, each for what those before it did not have."""
+
+
+def known(index: Index, wanted: Wanted) -> Plan[dict[bytes, bytes]]:
+    """The vectors of *wanted* that are to be had without a model, by digest."""
+    found: dict[bytes, bytes] = {}
+    for source in SOURCES:
+        left = {
+            key: missing
+            for key, digests in wanted.items()
+            if (missing := [digest for digest in digests if digest not in found])
+        }
+        if left:
+            new = yield from source(index, left)
+            found |= {d: v for d, v in new.items() if is_sound(v, index.dimension)}
+    return found
+
+
+def is_sound(vector: bytes, dimension: int) -> bool:
+    """Whether *vector* is one that a model may have given: whole, finite, of unit length."""
+    if len(vector) != dimension * FLOAT_BYTES:
+        return False
+    norm = float(np.linalg.norm(np.frombuffer(vector, dtype="<f4").astype(np.float64)))
+    return abs(norm - 1.0) < UNIT_TOLERANCE  # of NaN or infinity, it is not

@@ -1,0 +1,48 @@
+"""Which rows wait: those on the log, and those in the backlog.
+
+A row that waits has perhaps changed since its vectors were stored, so these are not to be used.
+"""
+
+from collections.abc import Collection
+
+from sqlembed.index.catalog import Index
+from sqlembed.plan import Plan, Statement
+
+ON_LOG = "SELECT key FROM main.sqlembed_queue WHERE index_id = {} AND key IS NOT NULL"
+# A million rows may wait there, and NOT IN would gather them all first.
+NOT_IN_BACKLOG = """NOT EXISTS (
+    SELECT 1 FROM main.sqlembed_backlog WHERE index_id = {index} AND key = {table}.key
+)"""
+COUNT_LOGGED = "SELECT count(DISTINCT key) FROM main.sqlembed_queue WHERE index_id = ?1"
+COUNT = """
+SELECT count(*) + (
+    SELECT count(DISTINCT key) FROM main.sqlembed_queue AS log
+    WHERE index_id = ?1 AND NOT EXISTS (
+        SELECT 1 FROM main.sqlembed_backlog WHERE index_id = ?1 AND key = log.key
+    )
+) FROM main.sqlembed_backlog WHERE index_id = ?1"""
+
+
+def nowhere(
+    index: Index,
+    table: str,
+    logged: Collection[int] | None = None,
+    *,
+    in_backlog: bool = True,
+) -> str:
+    """SQL that is true where ``key`` of *table*, as the statement calls it, does not wait.
+
+    :param logged: the keys on the log, where they are known; None to look there
+    :param in_backlog: whether any may be in the backlog that is not among *logged*
+    """
+    keys = ON_LOG.format(index.index_id) if logged is None else ", ".join(map(str, logged))
+    conditions = [f"{table}.key NOT IN ({keys})"] if keys else []
+    if index.has_backlog and in_backlog:
+        conditions.append(NOT_IN_BACKLOG.format(index=index.index_id, table=table))
+    return " AND ".join(conditions) or "true"
+
+
+def count(index: Index) -> Plan[int]:
+    """How many rows wait, each counted once."""
+    sql = COUNT if index.has_backlog else COUNT_LOGGED
+    return int(str((yield Statement(sql, (index.index_id,)))[0][0]))
