@@ -1,4 +1,7 @@
-"""knn() against plain sqlite-vec driven by hand: time and recall, over the same vectors."""
+"""knn() against plain sqlite-vec driven by hand: time and recall, over the same vectors.
+
+Both are also asked for the nearest among some rows: few of them, or most.
+"""
 
 import tempfile
 import time
@@ -31,7 +34,10 @@ VEC = "CREATE VIRTUAL TABLE vec USING vec0(embedding float[{width}])"
 VEC_INSERT = "INSERT INTO vec(rowid, embedding) VALUES (?, ?)"
 VEC_KNN = f"""
 SELECT sms.id, distance, body FROM vec JOIN sms ON sms.id = vec.rowid
-WHERE embedding MATCH ? AND k = {K} ORDER BY distance"""
+WHERE embedding MATCH ? AND k = {K}"""
+ORDER = "ORDER BY distance"
+SOME = {"1 of 100": "id % 100 = 0", "9 of 10": "id % 10 <> 0"}
+AMONG = "SELECT id FROM sms WHERE {}"
 MILLISECONDS = 1000
 Ask = Callable[[bytes], list[int]]
 
@@ -47,6 +53,7 @@ def measure(quick: bool) -> list[Table]:
         tell(f"embedding {len(asked) + len(stored):,} SMS")
         questions, real = embedded(engine, asked), embedded(engine, stored)
         lines: list[Line] = []
+        some: list[Line] = []
         notes = [
             f"k = {K}; {queries} SMS that are not in the table as queries, given as vectors,"
             f" {rounds} times. {len(real):,} vectors are real, the others made out of them:"
@@ -61,13 +68,31 @@ def measure(quick: bool) -> list[Table]:
             db = ours(engine, directory, bodies, every)
             plain = by_hand(directory, bodies, every)
             with closing(db), closing(plain):
+                answers = truth(every, questions, K)
                 sides = {
                     f"{rows:,} rows: knn()": partial(ids, db, KNN),
-                    f"{rows:,} rows: vec0 float": partial(ids, plain, VEC_KNN),
+                    f"{rows:,} rows: vec0 float": partial(ids, plain, f"{VEC_KNN} {ORDER}"),
                 }
-                lines += compared(sides, truth(every, questions, K), questions, rounds)
+                lines += compared(sides, answers, questions, rounds)
+                for name, condition in SOME.items():
+                    among = AMONG.format(condition)
+                    allowed = [int(str(row[0])) for row in db.execute(among)]
+                    mine, theirs = f"{KNN} WHERE id IN ({among})", f"AND vec.rowid IN ({among})"
+                    sides = {
+                        f"{name} of {rows:,}: knn()": partial(ids, db, mine),
+                        f"{name} of {rows:,}: vec0 float": partial(
+                            ids, plain, f"{VEC_KNN} {theirs} {ORDER}"
+                        ),
+                    }
+                    some += compared(sides, answers.among(allowed), questions, rounds)
         engine.close()
-    return [Table("Nearest rows", "ms", "vec0 takes ... times", lines, notes)]
+    among_notes = [
+        "As above, with a condition of the application's own on the row: id IN (SELECT ...)."
+    ]
+    return [
+        Table("Nearest rows", "ms", "vec0 takes ... times", lines, notes),
+        Table("Nearest rows among some", "ms", "vec0 takes ... times", some, among_notes),
+    ]
 
 
 def embedded(engine: LocalEngine, chosen: Sequence[str]) -> Vectors:

@@ -28,8 +28,16 @@ class Truth(NamedTuple):
     def recall(self, query: int, ids: list[int]) -> float:
         """The share of *ids* (from 1) that belong to the k nearest; of equals any will do."""
         row = self.distances[query]
-        farthest = np.partition(row, self.k - 1)[self.k - 1]
-        return float(np.mean(row[np.array(ids) - 1] <= farthest + 1e-6)) * len(ids) / self.k
+        k = min(self.k, int(np.isfinite(row).sum()))
+        farthest = np.partition(row, k - 1)[k - 1]
+        return float(np.sum(row[np.array(ids) - 1] <= farthest + 1e-6)) / k
+
+    def among(self, ids: list[int]) -> "Truth":
+        """The exact answers among the rows of these *ids*."""
+        distances = np.full_like(self.distances, np.inf)
+        chosen = np.array(ids) - 1
+        distances[:, chosen] = self.distances[:, chosen]
+        return Truth(distances, self.k)
 
 
 def enlarged(real: Vectors, rows: int) -> Vectors:

@@ -4,6 +4,7 @@ Rows on the queue are left out of what is stored; their texts are read and embed
 on the spot. Nothing is written to the application's database.
 """
 
+import json
 import math
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
@@ -24,11 +25,15 @@ MOST_CODES = 4096
 """Candidates that ``vec0`` gives at most; beyond, every vector is compared."""
 CANDIDATES = 4
 """Candidates by code for each row asked for: recall was 1.0 with three."""
+FEW = 0.1
+"""Rows that may be found, as a share of the chunks, up to which the vectors of each are compared:
+that takes about ten times as long a row as a scan of all codes."""
 LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
 """The integers of SQLite, and so the keys."""
 HIGHEST_CHUNK = "SELECT max(chunk) FROM main.{}"
 COUNT_CHUNKS = "SELECT count(*) FROM (SELECT key FROM main.{} ORDER BY key LIMIT {})"
 VECTORS = "SELECT vector FROM main.{} WHERE key IN ({})"
+AMONG = "key IN (SELECT value FROM json_each(?3))"
 EXACT = """
 SELECT key, start, stop, vec_distance_l2(vector, ?1) AS distance
 FROM main.{chunks} WHERE {condition} ORDER BY distance LIMIT ?2"""
@@ -129,9 +134,7 @@ def vectors_of(index: Index, keys: list[int]) -> Plan[list[bytes]]:
 def keys_of(index: Index, ids: Iterable[SqlValue]) -> Plan[list[int]]:
     """The keys of the rows with these ids; ids of no row are left out."""
     if not index.source.mapped:
-        # SQLite compares 5 and 5.0 as equal; a text is never an integer key.
-        numbers = (i for i in ids if isinstance(i, int | float) and LOWEST <= i <= HIGHEST)
-        return [int(i) for i in numbers if int(i) == i and int(i) <= HIGHEST]
+        return [int(i) for i in ids if type(i) is int or (isinstance(i, float) and _is_key(i))]
     identity = sources.identity(sources.mapped_names(index.source))
     keys: list[int] = []
     for part in sources.slices(ids):
@@ -139,6 +142,11 @@ def keys_of(index: Index, ids: Iterable[SqlValue]) -> Plan[list[int]]:
         sql = f"SELECT key FROM main.{index.key_table} WHERE {identity} IN ({marks})"
         keys += [int(str(row[0])) for row in (yield Statement(sql, tuple(part)))]
     return keys
+
+
+def _is_key(number: float) -> bool:
+    """Whether SQLite finds an integer equal to it, as 5 to 5.0."""
+    return number.is_integer() and LOWEST <= int(number) <= HIGHEST
 
 
 def near_chunks(
@@ -192,32 +200,51 @@ def _stored(
     index: Index, query: npt.NDArray[np.float32], wanted: int, scope: Scope
 ) -> Plan[tuple[list[Hit], bool]]:
     """The *wanted* nearest stored chunks, and whether these are all that there are."""
-    blob, condition = vectors.to_blob(query), scope.current
-    if scope.keys is not None:
-        hits: list[Hit] = []
-        for part in sources.slices(scope.keys):
-            numbers = ", ".join(map(str, part))
-            sql = EXACT.format(
-                chunks=index.chunk_table, condition=f"key IN ({numbers}) AND {condition}"
-            )
-            hits += hits_of((yield Statement(sql, (blob, -1))))
-        return hits, True
-    candidates = wanted * CANDIDATES
-    if candidates <= MOST_CODES and (yield from _is_large(index)):
+    blob = vectors.to_blob(query)
+    keys = None if scope.keys is None else set(scope.keys)
+    candidates = yield from _candidates(index, wanted, keys)
+    if candidates:
         code = vectors.code(query).tobytes()
-        sql = COARSE.format(chunks=index.chunk_table, codes=index.code_table, condition=condition)
-        return hits_of((yield Statement(sql, (blob, code, candidates)))), False
+        sql = COARSE.format(
+            chunks=index.chunk_table, codes=index.code_table, condition=scope.current
+        )
+        hits = hits_of((yield Statement(sql, (blob, code, candidates))))
+        if keys is None:
+            return hits, False
+        hits = [hit for hit in hits if hit.key in keys]
+        if len(hits) >= CANDIDATES * wanted:
+            return hits, False
+    condition = scope.current if keys is None else f"{AMONG} AND {scope.current}"
     sql = EXACT.format(chunks=index.chunk_table, condition=condition)
-    rows = yield Statement(sql, (blob, wanted))
+    among = () if keys is None else (json.dumps(scope.keys),)
+    rows = yield Statement(sql, (blob, wanted, *among))
     return hits_of(rows), len(rows) < wanted
 
 
+def _candidates(index: Index, wanted: int, keys: Collection[int] | None) -> Plan[int]:
+    """How many chunks to take by their codes; 0 to compare the vectors themselves."""
+    candidates = CANDIDATES * wanted
+    if candidates > MOST_CODES or not (yield from _is_large(index)):
+        return 0
+    if keys is None:
+        return candidates
+    chunks = yield from _highest_chunk(index)
+    if len(keys) <= FEW * chunks:
+        return 0
+    # So many that among them are enough that may be found, unless these lie far away.
+    return min(MOST_CODES, 2 * candidates * chunks // len(keys))
+
+
 def _is_large(index: Index) -> Plan[bool]:
-    highest = yield Statement(HIGHEST_CHUNK.format(index.chunk_table))
-    if int(str(highest[0][0] or 0)) <= EXACT_CHUNKS:
+    if (yield from _highest_chunk(index)) <= EXACT_CHUNKS:
         return False
     rows = yield Statement(COUNT_CHUNKS.format(index.chunk_table, EXACT_CHUNKS + 1))
     return int(str(rows[0][0])) > EXACT_CHUNKS
+
+
+def _highest_chunk(index: Index) -> Plan[int]:
+    rows = yield Statement(HIGHEST_CHUNK.format(index.chunk_table))
+    return int(str(rows[0][0] or 0))
 
 
 def present(index: Index, hits: list[Hit]) -> Plan[list[tuple[Hit, SqlValue, str]]]:

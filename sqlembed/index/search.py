@@ -44,7 +44,8 @@ CROSS_WEIGHT = 1.0
 SAMPLED = 256
 """Chunks that show the query's spread."""
 
-BOUNDS = "SELECT min(chunk), max(chunk) FROM main.{}"
+# Not both in one: SQLite would read the whole table.
+BOUNDS = "SELECT (SELECT min(chunk) FROM main.{0}), (SELECT max(chunk) FROM main.{0})"
 SAMPLE = """
 SELECT vec_distance_l2(vector, ?1) FROM main.{}
 WHERE chunk IN (SELECT value FROM json_each(?2))"""

@@ -24,8 +24,9 @@ FROM json_each(?1) AS term ORDER BY term.key"""
 FIND = """
 SELECT rowid FROM main.{words} WHERE {words} MATCH ? {conditions}
 ORDER BY bm25({words}), rowid LIMIT ?"""
+# Not a plain rowid: FTS5 would look for the terms once for each of them.
 AMONG = """
-AND rowid IN (SELECT chunk FROM main.{chunks} WHERE key IN (SELECT value FROM json_each(?)))"""
+AND +rowid IN (SELECT chunk FROM main.{chunks} WHERE key IN (SELECT value FROM json_each(?)))"""
 NEAR = """
 AND (SELECT l2 * l2 / 2 BETWEEN ? AND ? FROM (
     SELECT vec_distance_l2(vector, ?) AS l2 FROM main.{chunks} WHERE chunk = {words}.rowid))"""

@@ -3,9 +3,12 @@
 import math
 from random import Random
 
+import apsw
 import numpy as np
 import pytest
 from harness import FakeModel, Sql
+
+from sqlembed.index import words
 
 FIND = "SELECT id FROM search('sms', ?)"
 FIRST = "SELECT id FROM search('sms', ?, 1)"
@@ -150,6 +153,17 @@ def test_ids_restrict_before_anything_is_cut(calls: Sql) -> None:
     some = "SELECT id FROM search('sms', 'dinner', 3) WHERE id IN (2, 4, 6)"
     assert sorted(calls(some)) == [2, 4, 6]
     assert calls("SELECT id FROM search('sms', 'dinner', 3) WHERE id IN (SELECT NULL)") == []
+
+
+def test_the_words_are_looked_for_once_however_many_ids_are_allowed() -> None:
+    db = Sql(apsw.Connection(":memory:"))
+    db("CREATE VIRTUAL TABLE words USING fts5(text)")
+    db("CREATE TABLE chunks(chunk INTEGER PRIMARY KEY, key)")
+    sql = words.FIND.replace("{conditions}", words.AMONG)
+    sql = sql.format(words="words", chunks="chunks")
+    plan = db(f"EXPLAIN QUERY PLAN {sql}", "x", "[1]", 5)
+    (scan,) = (detail for *_, detail in plan if "VIRTUAL TABLE" in detail and "words" in detail)
+    assert scan.endswith("INDEX 0:M1")  # ":=M1" would be once for each row that is allowed
 
 
 def test_a_bound_of_distance_applies_before_k(sms: Sql) -> None:

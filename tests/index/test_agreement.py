@@ -112,6 +112,10 @@ class Agreement(RuleBasedStateMachine):
         assert {id_: pytest.approx(d, abs=1e-5) for id_, d in found} == expected
         assert [d for _, d in found] == sorted(d for _, d in found)
         if expected:
+            some = sorted(distance for id_, distance in expected.items() if int(id_) <= 5)[:2]
+            among = "id IN (SELECT id FROM t WHERE CAST(id AS INTEGER) <= 5)"
+            found = self.sql(f"SELECT distance FROM knn('t', 'sun sea', 2) WHERE {among}")
+            assert found == [pytest.approx(distance, abs=1e-5) for distance in some]
             nearest = min(expected.values())
             assert self.sql("SELECT distance FROM knn('t', 'sun sea', 1)")[0] == pytest.approx(
                 nearest, abs=1e-5
