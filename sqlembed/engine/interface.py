@@ -13,6 +13,14 @@ from sqlembed.engine.space import Space
 from sqlembed.weights.manifest import Role
 
 
+class Span(NamedTuple):
+    """A word of a text, as FTS5 sees it, and where it stands, in characters."""
+
+    token: str
+    start: int
+    stop: int
+
+
 class ModelState(NamedTuple):
     """A row of ``sqlembed_models``."""
 
@@ -91,6 +99,9 @@ class Engine(Protocol):
 
     def words(self, texts: Sequence[str], tokenizer: str) -> list[list[str]]:
         """The words of each text, as FTS5 with this tokenizer sees them."""
+
+    def word_spans(self, text: str, tokenizer: str) -> list[Span]:
+        """The words of a text likewise, and where they stand."""
 
     def token_count(self, texts: Sequence[str], model: str | None) -> list[int]:
         """Tokens of each text as the model reads it."""

@@ -12,7 +12,7 @@ from sqlembed.engine import metrics, words
 from sqlembed.engine.cache import Cache
 from sqlembed.engine.chunk import AS_USUAL, Chunk, Chunking
 from sqlembed.engine.front import Front
-from sqlembed.engine.interface import CacheFile, CacheState, Metric, ModelState
+from sqlembed.engine.interface import CacheFile, CacheState, Metric, ModelState, Span
 from sqlembed.engine.library import Library
 from sqlembed.engine.memory import Budget
 from sqlembed.engine.rerank import Reranker
@@ -116,6 +116,10 @@ class LocalEngine:
     def words(self, texts: Sequence[str], tokenizer: str) -> list[list[str]]:
         """The words of each text, as FTS5 with this tokenizer sees them."""
         return words.tokens(texts, tokenizer)
+
+    def word_spans(self, text: str, tokenizer: str) -> list[Span]:
+        """The words of a text likewise, and where they stand."""
+        return words.spans(text, tokenizer)
 
     def token_count(self, texts: Sequence[str], model: str | None) -> list[int]:
         """Tokens of each text as the model reads it: prompt, start and end tokens included."""

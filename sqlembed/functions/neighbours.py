@@ -44,7 +44,13 @@ def count_argument(k: SqlValue, limit: int | None) -> int:
     :raises InputError: *k* is no number of rows
     """
     if k is None:
-        return DEFAULT_K if limit is None else max(1, min(limit, MOST_K))
+        if limit is None:
+            return DEFAULT_K
+        if limit > MOST_K:
+            raise InputError(
+                f"LIMIT takes the place of k, which is at most {MOST_K}; got {limit:,}"
+            )
+        return max(1, limit)
     if not isinstance(k, int) or not 1 <= k <= MOST_K:
         raise InputError(f"k is a whole number from 1 to {MOST_K}; got {described(k)}")
     return k

@@ -5,15 +5,21 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from sqlembed import vectors
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, OptionError
 from sqlembed.functions.neighbours import count_argument, query_vector
 from sqlembed.functions.registry import Function, Restriction, Table, described, text_argument
 from sqlembed.index import catalog, fresh, knn, search, snippet
+from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
+from sqlembed.index.embedding import check_space, embed_rows
+from sqlembed.index.fusion import Candidate
 from sqlembed.index.options import read, whole_number
-from sqlembed.index.search import Answer, Asked, Candidate
+from sqlembed.index.search import Answer, Asked
 from sqlembed.plan import Plan, Row, SqlValue
 
 COLUMNS = (
@@ -104,7 +110,7 @@ def _row(rank: int, found: Candidate, answer: Answer) -> Row:
     worded = found.bm25 > 0
     return (
         rank, found.id, found.score, found.text, hit.start, hit.stop,
-        snippet.snippet(found.text, found.matched),
+        snippet.snippet(found.text, found.marks),
         hit.distance, found.vector_rank, found.meaning,
         found.bm25 if worded else None, found.word_rank,
         found.share, found.standing, found.rerank, answer.coverage,
@@ -123,9 +129,7 @@ def _steps(index: Index, asked: Asked, answer: Answer) -> list[Row]:
         "score = meaning + (share^4 + standing) / 2; a cosine stands out by"
         f" {answer.spread:.3f}, the query's spread over the index"
     )
-    details["reranking"] = (
-        f"the {answer.reranked} best rows, by {asked.reranker or 'the reranker'}, added to it"
-    )
+    details["reranking"] = f"the {answer.reranked} best rows, by {answer.reranker}, added to it"
     return [(step, details[step], round(spent[step], 1), None, None) for step in spent]
 
 
@@ -144,7 +148,7 @@ def _reasons(answer: Answer) -> list[Row]:
             made += f" (has {', '.join(each.matched)}: share {each.share:.2f},"
             made += f" standing {each.standing:.2f})"
         if each.rerank is not None:
-            made += f" + rerank ({each.rerank:.2f})"
+            made += f" + rerank {each.reranked:.2f} (score {each.rerank:.2f})"
         places = [
             f"{which} {place}"
             for which, place in (("vectors", each.vector_rank), ("words", each.word_rank))
@@ -167,22 +171,34 @@ def more_like(
     wanted = count_argument(k, restriction.limit)
     found = yield from catalog.find(text_argument(index, "more_like()'s index"))
     yield from catalog.check_watched(found)
-    keys = yield from knn.keys_of(found, [id])
-    own = yield from _vectors_of(engine, found, keys)
-    if not own:
-        raise InputError(f"index {found.name} has no row whose id is {described(id)}, or no text")
+    own_id, vector = yield from _centroid(engine, found, id)
     near = yield from knn.nearest(
-        engine, found, vectors.centroid(own), wanted + 1, restriction.among, restriction.bounds
+        engine, found, vector, wanted + 1, restriction.among, restriction.bounds
     )
-    return [each for each in near if each.id != id][:wanted]
+    return [each for each in near if each.id != own_id][:wanted]
 
 
-def _vectors_of(engine: Engine, index: Index, keys: list[int]) -> Plan[list[bytes]]:
+def _centroid(
+    engine: Engine, index: Index, id: SqlValue
+) -> Plan[tuple[SqlValue, "npt.NDArray[np.float32]"]]:
+    """The id of a row as its table has it, and the mean of its chunks."""
+    keys = yield from knn.keys_of(index, [id])
+    encoding = yield from sources.text_encoding()
+    found = yield from sources.read_rows(index.source, index.key_table, keys, encoding)
+    for key, reason in found.failed.items():
+        raise InputError(f"the expression of index {index.name} fails on row {key}: {reason}")
+    if not found.rows:
+        raise InputError(f"index {index.name} has no row whose id is {described(id)}")
+    ((key, (own_id, text)),) = found.rows.items()
     waiting = yield from fresh.read(index, keys)
-    if waiting.total:
-        embedded = fresh.embed(engine, index, waiting.texts)
-        return [part.vector for parts in embedded.values() for part in parts]
-    return (yield from knn.vectors_of(index, keys))
+    own = [] if waiting.total else (yield from knn.vectors_of(index, keys))
+    if text is not None and not own:
+        check_space(engine, index)
+        embedded = embed_rows(engine, index, {key: text})
+        own = [part.vector for part in embedded[key]]
+    if not own:
+        raise InputError(f"the row of index {index.name} whose id is {described(id)} has no text")
+    return own_id, vectors.centroid(own)
 
 
 FUNCTIONS: tuple[Function, ...] = (

@@ -90,7 +90,7 @@ def read(index: Index, keys: list[int] | None) -> Plan[Waiting]:
             allowed = set(keys)
             logged = {key: usable for key, usable in logged.items() if key in allowed}
             listed = {key: usable for key, usable in listed.items() if key in allowed}
-        wanted = _usable(logged, listed)
+        wanted = _usable(logged, listed)[:MOST_ROWS]
         total = len({**logged, **listed})
     encoding = yield from sources.text_encoding()
     found = yield from sources.read_rows(index.source, index.key_table, wanted, encoding)
@@ -176,12 +176,14 @@ def _affordable(
     unknown = {text: None for text in texts.values() if text not in known}
     room, begun = MOST_CHUNKS, 0
     chosen: set[str] = set()
-    cut = engine.chunk(list(unknown), index.model, chunking)
-    for text, chunks in zip(unknown, cut, strict=True):
+    for text in unknown:
+        if room <= 0:
+            break
+        (chunks,) = engine.chunk([text], index.model, chunking)
         parts = list({part.text for part in chunks})
         missing = len(parts) - len(engine.recall(parts, index.model, "document"))
-        # The first may exceed the budget alone, or a very long text would never be searched.
-        if missing <= max(room, 0) or room == MOST_CHUNKS:
+        # The first may exceed the number alone, or a very long text would never be searched.
+        if missing <= room or (room == MOST_CHUNKS and not slices):
             room -= missing
             begun += missing
             chosen.add(text)

@@ -1,38 +1,56 @@
 """A few words of a chunk around those that a query asked for, which are put in brackets."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 WORDS = 16
 """Words of a snippet, about."""
 WORD = re.compile(r"\S+")
+SPACE = re.compile(r"\s+")
 
 
-def snippet(text: str, terms: Sequence[str]) -> str:
-    """The part of *text* with most of *terms*, each in brackets; its beginning if it has none."""
-    words = list(WORD.finditer(text))
-    pattern = _any_of(terms)
-    marked = [_mark(word.group(), pattern) for word in words]
-    hits = [position for position, (_, hit) in enumerate(marked) if hit]
+def snippet(text: str, marks: Iterable[tuple[int, int]]) -> str:
+    """The part of *text* with most of *marks*, each in brackets; its beginning if there are none.
+
+    :param marks: spans, in characters, in their order
+    """
+    marks = _apart(marks)
+    words = [match.span() for match in WORD.finditer(text)]
+    hits = [n for n, (start, stop) in enumerate(words) if _meets(start, stop, marks)]
     first = 0
     if hits and len(words) > WORDS:
         counts = {at: sum(at <= hit < at + WORDS for hit in hits) for at in hits}
         best = max(counts, key=lambda at: (counts[at], -at))
         first = max(0, min(best - WORDS // 4, len(words) - WORDS))
-    shown = " ".join(word for word, _ in marked[first : first + WORDS])
+    shown = words[first : first + WORDS]
+    if not shown:
+        return ""
     before = "… " if first else ""
     after = " …" if first + WORDS < len(words) else ""
-    return f"{before}{shown}{after}"
+    return f"{before}{_marked(text, shown[0][0], shown[-1][1], marks)}{after}"
 
 
-def _any_of(terms: Sequence[str]) -> re.Pattern[str]:
-    longest_first = sorted(terms, key=len, reverse=True)
-    choice = "|".join(map(re.escape, longest_first)) or r"(?!)"  # which matches nothing
-    return re.compile(rf"(?<!\w)(?:{choice})(?!\w)", re.IGNORECASE)
+def _apart(marks: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """*marks*, those that overlap as one."""
+    found: list[tuple[int, int]] = []
+    for start, stop in marks:
+        if found and start < found[-1][1]:
+            found[-1] = (found[-1][0], max(stop, found[-1][1]))
+        else:
+            found.append((start, stop))
+    return found
 
 
-def _mark(word: str, pattern: re.Pattern[str]) -> tuple[str, bool]:
-    """*word* with brackets around a term that it has."""
-    if found := pattern.search(word):
-        return f"{word[: found.start()]}[{found.group()}]{word[found.end() :]}", True
-    return word, False
+def _meets(start: int, stop: int, marks: Iterable[tuple[int, int]]) -> bool:
+    return any(begun < stop and start < ended for begun, ended in marks)
+
+
+def _marked(text: str, start: int, stop: int, marks: Iterable[tuple[int, int]]) -> str:
+    """The text from *start* to *stop*, with brackets, and one space for any white space."""
+    shown, at = "", start
+    for begun, ended in marks:
+        begun, ended = max(begun, start), min(ended, stop)
+        if begun < ended:
+            shown += f"{text[at:begun]}[{text[begun:ended]}]"
+            at = ended
+    return SPACE.sub(" ", shown + text[at:stop])

@@ -179,6 +179,19 @@ def orphans(source: Source, chunk_table: str, key_table: str, waits_not: str) ->
     return f"SELECT DISTINCT sqlembed_ours.key FROM {ours} WHERE {gone} AND {waits_not}"
 
 
+def is_there(source: Source, table: str, key_table: str) -> str:
+    """SQL that is true where the row of the key ``table.key`` exists: REPLACE deletes silently."""
+    rows = f"main.{quote(source.table)}"
+    if not source.mapped:
+        return f"EXISTS (SELECT 1 FROM {rows} WHERE {source.column(source.key[0])} = {table}.key)"
+    pairs = zip(mapped_names(source), source.key, strict=True)
+    same = " AND ".join(f"{source.column(name)} = sqlembed_ours.{mine}" for mine, name in pairs)
+    return (
+        f"EXISTS (SELECT 1 FROM main.{key_table} AS sqlembed_ours JOIN {rows} ON {same}"
+        f" WHERE sqlembed_ours.key = {table}.key)"
+    )
+
+
 def slices(values: Iterable[SqlValue]) -> Iterable[Sequence[SqlValue]]:
     """*values* in parts that fit one statement's bindings."""
     listed = list(values)

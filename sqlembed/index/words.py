@@ -13,13 +13,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sqlembed.engine.interface import Engine
+from sqlembed.engine.interface import Engine, Span
 from sqlembed.index.catalog import Index
 from sqlembed.plan import Plan, Row, SqlValue, Statement
 
 AVERAGES = "SELECT block FROM main.{}_data WHERE id = 1"
+# How many chunks have a term, up to ?2; if there are so many, the number of the last of them.
 COUNTS = """
-SELECT (SELECT count(*) FROM (SELECT 1 FROM main.{words} WHERE {words} MATCH term.value LIMIT ?2))
+SELECT
+    (SELECT count(*) FROM (SELECT 1 FROM main.{words} WHERE {words} MATCH term.value LIMIT ?2)),
+    (SELECT rowid FROM main.{words} WHERE {words} MATCH term.value LIMIT 1 OFFSET ?2 - 1),
+    (SELECT max(chunk) FROM main.{chunks})
 FROM json_each(?1) AS term ORDER BY term.key"""
 FIND = """
 SELECT rowid FROM main.{words} WHERE {words} MATCH ? {conditions}
@@ -42,8 +46,8 @@ MOST_TERMS = 64
 """Terms of a query that are looked for, of a longer one those that say most. For 22 queries of some
 pages (MRR of words alone): these 64 0.90, the first 32 0.74, the rarest 32 0.76; all 0.86, in three
 times the time."""
-MOST_COUNTED = 20_000
-"""Chunks with a term that are counted: one in more says as good as nothing."""
+MOST_COUNTED = 5000
+"""Chunks with a term that are counted; if there are more, it is estimated how many."""
 K1, B = 1.2, 0.75
 LEAST_IDF = 1e-6
 """All three are FTS5's."""
@@ -73,6 +77,11 @@ class Term:
         """It as an FTS5 query."""
         texts = self.meant or (self.text,)
         return " OR ".join('"' + text.replace('"', '""') + '"' for text in texts)
+
+    @property
+    def sequences(self) -> list[tuple[str, ...]]:
+        """The tokens of which any, one after the other, is it."""
+        return [(word,) for word in self.meant] or [self.tokens]
 
     def occurrences(self, tokens: Sequence[str]) -> int:
         """How often a text has it."""
@@ -108,8 +117,13 @@ class Query:
     @property
     def match(self) -> str:
         """Chunks with any of the terms, as an FTS5 query."""
+        # A word of every second chunk tells nothing, and takes longest.
+        telling = [
+            term for term, idf, chunks in self.terms if chunks and idf > CODE_WEIGHT * LEAST_IDF
+        ]
+        terms = telling or [term for term, *_ in self.terms]
         # A term given three times counts three times in FTS5's bm25().
-        return " OR ".join(term.match for term, *_ in self.terms for _ in range(term.weight))
+        return " OR ".join(term.match for term in terms for _ in range(term.weight))
 
     def bm25(self, tokens: Sequence[str]) -> float:
         """BM25 of a text, high is better; 0 if it has none of the terms."""
@@ -128,6 +142,19 @@ class Query:
     def matched(self, tokens: Sequence[str]) -> list[str]:
         """The terms that a text has."""
         return [term.shown for term, *_ in self.terms if term.occurrences(tokens)]
+
+    def marks(self, spans: Sequence[Span]) -> list[tuple[int, int]]:
+        """Where a text has them, in characters, in order."""
+        tokens = tuple(span.token for span in spans)
+        found = {
+            (spans[at].start, spans[at + size - 1].stop)
+            for term, *_ in self.terms
+            for wanted in term.sequences
+            for size in [len(wanted)]
+            for at in range(len(tokens) - size + 1)
+            if tokens[at : at + size] == wanted
+        }
+        return sorted(found)
 
 
 def read(engine: Engine, index: Index, text: str) -> Plan[Query]:
@@ -159,8 +186,9 @@ def mend(index: Index, query: Query, candidates: Iterable[Sequence[str]]) -> Pla
 def _weigh(index: Index, terms: Sequence[Term], chunks: int) -> Plan[tuple[Weighed, ...]]:
     """How many of the index's *chunks* have each term, and what it says therefore."""
     listed = json.dumps([term.match for term in terms])
-    rows = yield Statement(COUNTS.format(words=index.word_table), (listed, MOST_COUNTED))
-    counts = [int(str(count)) for (count,) in rows]
+    sql = COUNTS.format(words=index.word_table, chunks=index.chunk_table)
+    rows = yield Statement(sql, (listed, MOST_COUNTED))
+    counts = [_estimate(*(int(str(number or 0)) for number in row)) for row in rows]
     return tuple(
         Weighed(term, term.weight * _idf(count, chunks), count)
         for term, count in zip(terms, counts, strict=True)
@@ -184,7 +212,8 @@ def _one_mistake_away(token: str, known: set[str]) -> tuple[str, ...]:
 
 def split(engine: Engine, text: str, tokenizer: str) -> dict[Term, int]:
     """The terms of a query, and how often it has each."""
-    pieces = [EDGES.sub("", piece) for piece in text.split()]
+    # FTS5's queries end at a NUL.
+    pieces = [EDGES.sub("", piece) for piece in text.replace("\0", " ").split()]
     found: dict[tuple[str, ...], str] = {}
     times = Counter[tuple[str, ...]]()
     for piece, tokens in zip(pieces, engine.words(pieces, tokenizer), strict=True):
@@ -227,6 +256,11 @@ def averages(rows: Sequence[Row]) -> tuple[int, int]:
     block = rows[0][0] if rows else b""
     numbers = list(_varints(block)) if isinstance(block, bytes) else []
     return (numbers[0], numbers[1]) if len(numbers) > 1 else (0, 0)
+
+
+def _estimate(counted: int, last: int, highest: int) -> int:
+    """How many chunks have a term of which *counted* were found up to the number *last*."""
+    return counted * highest // last if last else counted
 
 
 def _idf(count: int, chunks: int) -> float:

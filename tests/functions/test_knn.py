@@ -1,5 +1,7 @@
 """knn: nearest rows, always fresh, restricted before k; through SQL, on fake models."""
 
+from random import Random
+
 import apsw
 import pytest
 from harness import FakeModel, Sql
@@ -209,3 +211,24 @@ def test_a_large_index_is_searched_by_codes_and_still_finds_the_nearest(
     assert coarse == exact
     sms("DELETE FROM sms WHERE id IN (SELECT id FROM knn('sms', 'word3 word4', 10))")
     assert len(sms("SELECT id FROM knn('sms', 'word3 word4', 10)")) == 10
+
+
+@pytest.mark.parametrize("among", ["", "AND id IN (SELECT id FROM t WHERE id % 3)"])
+@pytest.mark.doors("apsw")
+def test_bounds_are_kept_where_codes_choose_the_candidates(
+    sql: Sql, monkeypatch: pytest.MonkeyPatch, among: str
+) -> None:
+    monkeypatch.setattr("sqlembed.index.knn.EXACT_CHUNKS", 10)
+    draw = Random(2)
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    for _ in range(600):
+        words = draw.choices("abcdefghijklmnop", k=draw.choice([4, 6, 40]))  # 40: several chunks
+        sql("INSERT INTO t(body) VALUES (?)", " ".join(words))
+    sql("SELECT sqlembed_index('t', 'body')")
+    every = sql(f"SELECT distance FROM knn('t', 'a b c', 600) WHERE true {among}")
+    assert len(every) == (400 if among else 600)
+    for bounds in ((-1, 0.6), (-1, 0.3), (0.5, 0.7), (0.6, 0.61), (0.9, 2), (1.3, 1.4)):
+        within = "distance BETWEEN ? AND ?"
+        found = sql(f"SELECT distance FROM knn('t', 'a b c', 5) WHERE {within} {among}", *bounds)
+        low, high = bounds
+        assert found == [distance for distance in every if low <= distance <= high][:5]

@@ -1,12 +1,13 @@
 """search, more_like and search_explain: both legs, always fresh, restricted first; on fake models."""
 
 import math
+import re
 from random import Random
 
 import apsw
 import numpy as np
 import pytest
-from harness import FakeModel, Sql
+from harness import FAILING, FakeModel, Sql
 
 from sqlembed.index import words
 
@@ -219,8 +220,13 @@ def test_k_rows_are_found_where_one_row_has_most_of_the_near_chunks(sql: Sql) ->
 
 
 def test_limit_takes_the_place_of_k(calls: Sql) -> None:
-    FakeModel.texts.clear()
-    assert len(calls("SELECT id FROM search('sms', 'call') LIMIT 2")) == 2
+    for n in range(20):
+        calls("INSERT INTO sms(body) VALUES (?)", f"call {n}")
+    assert len(calls("SELECT id FROM search('sms', 'call')")) == 10
+    assert len(calls("SELECT id FROM search('sms', 'call') LIMIT 12")) == 12
+    assert "at most 4096; got 10,000" in calls.error(
+        "SELECT id FROM search('sms', 'call') LIMIT 10000"
+    )
     assert len(calls("SELECT id FROM search('sms', 'call') ORDER BY rank LIMIT 1 OFFSET 6")) == 1
 
 
@@ -256,8 +262,13 @@ def test_a_tokenizer_that_fts5_lacks_leaves_nothing_behind(sms: Sql) -> None:
 
 
 def test_reranking_reads_the_best_rows_only(calls: Sql) -> None:
-    rows = calls("""SELECT rerank FROM search('sms', 'call now', 2, '{"rerank": 3}')""")
-    assert all(rerank is not None for rerank in rows) and len(rows) == 2
+    sql = "SELECT rerank FROM search('sms', 'call now', 4, ?)"
+    calls(sql, PLAIN)
+    FakeModel.texts.clear()
+    rows = calls(sql, '{"rerank": 3}')
+    assert [rerank is not None for rerank in rows] == [True, True, True, False]
+    if FakeModel.texts:  # in this process
+        assert len(FakeModel.texts) == 1 + 3  # the query and the rows, word by word
 
 
 def test_a_model_of_ones_choice_reranks(sms: Sql, fake_data: object) -> None:
@@ -266,6 +277,118 @@ def test_a_model_of_ones_choice_reranks(sms: Sql, fake_data: object) -> None:
     install_fake("judge", "reranker", 1)
     rows = sms("""SELECT id, rerank FROM search('sms', 'win now', 2, '{"reranker": "judge"}')""")
     assert rows[0] == (2, 1.0)
+
+
+def test_without_words_the_order_is_that_of_the_vectors_before_any_flush(sql: Sql) -> None:
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("""SELECT sqlembed_index('t', 'body', '{"words": null}')""")
+    draw = Random(1)
+    for _ in range(60):
+        sql("INSERT INTO t(body) VALUES (?)", " ".join(draw.choices("abcdefgh", k=5)))
+    by_vectors = sql("SELECT distance FROM knn('t', 'a b c d', 8)")
+    assert sql("SELECT distance FROM search('t', 'a b c d', 8, ?)", PLAIN) == by_vectors
+    sql("SELECT sqlembed_flush()")
+    sql("DELETE FROM t WHERE id > 8")  # and the numbers of what is left are far apart
+    sql("SELECT sqlembed_flush()")
+    by_vectors = sql("SELECT distance FROM knn('t', 'a b c d', 8)")
+    assert sql("SELECT distance FROM search('t', 'a b c d', 8, ?)", PLAIN) == by_vectors
+
+
+@pytest.mark.parametrize("gone", ["DELETE FROM t WHERE id <= 70", "REPLACE INTO t SELECT"])
+def test_rows_that_changed_do_not_use_up_the_words_leg(sql: Sql, gone: str) -> None:
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, code UNIQUE, body TEXT)")
+    for n in range(1, 71):
+        sql("INSERT INTO t VALUES (?, ?, '0800-123')", n, n)
+    for n in range(71, 200):
+        sql("INSERT INTO t VALUES (?, ?, ?)", n, n, f"which message has it {n}")
+    sql("INSERT INTO t VALUES (200, 200, 'other words than those, but 0800-123 at the end of it')")
+    sql("SELECT sqlembed_index('t', 'body')")
+    if gone.startswith("REPLACE"):
+        for n in range(1, 71):
+            sql("REPLACE INTO t VALUES (?, ?, 'no such')", 1000 + n, n)
+    else:
+        sql(gone)
+    find = "SELECT id FROM search('t', 'which message has 0800-123', 1, ?)"
+    assert sql(find, PLAIN) == [200]
+    sql("SELECT sqlembed_flush()")
+    assert sql(find, PLAIN) == [200]
+
+
+def test_a_row_of_many_chunks_does_not_use_up_the_words_leg(sql: Sql) -> None:
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("INSERT INTO t(body) VALUES (?)", "torque and more of it. " * 300)
+    for n in range(100):
+        sql("INSERT INTO t(body) VALUES (?)", f"what is it {n}")
+    sql(
+        "INSERT INTO t(body) VALUES ('far away some torque among quite different words of all kinds')"
+    )
+    sql("SELECT sqlembed_index('t', 'body')")
+    assert sql.one("SELECT count(*) FROM sqlembed_chunk_1 WHERE key = 1") > 60
+    worded = "SELECT id FROM search('t', 'torque', 10, ?) WHERE word_rank IS NOT NULL"
+    assert set(sql(worded, PLAIN)) == {1, 102}
+
+
+@pytest.mark.parametrize(
+    ("words", "body", "query", "snippet"),
+    [
+        ("unicode61", "we meet for dinner", "diner", "we meet for [dinner]"),
+        ("unicode61", "ring 0800 123 now", "0800-123", "ring [0800 123] now"),
+        ("unicode61 remove_diacritics 2", "at the café now", "CAFE", "at the [café] now"),
+        ("porter", "she was running late", "runs", "she was [running] late"),
+        ("trigram", "the torque wrench", "orqu", "the t[orqu]e wrench"),
+        ("unicode61 tokenchars '-_'", "it's code a-b_c here", "a-b_c", "it's code [a-b_c] here"),
+    ],
+)
+def test_a_snippet_marks_words_as_they_are_matched(
+    sql: Sql, words: str, body: str, query: str, snippet: str
+) -> None:
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("INSERT INTO t(body) VALUES (?), ('something else'), ('and another')", body)
+    sql("SELECT sqlembed_index('t', 'body', json_object('words', ?))", words)
+    assert sql("SELECT snippet, share FROM search('t', ?, 1)", query) == [(snippet, 1)]
+
+
+def test_a_nul_ends_no_query(sms: Sql) -> None:
+    assert sms("SELECT id FROM search('sms', 'a' || char(0) || 'prize', 1)") == [2]
+
+
+def test_a_common_word_is_weighed_right_though_not_counted_to_the_end(
+    sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlembed.index.words.MOST_COUNTED", 10)
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    for n in range(400):
+        sql("INSERT INTO t(body) VALUES (?)", "common" if n % 10 else "other")
+    sql("SELECT sqlembed_index('t', 'body')")
+    steps = dict(sql("SELECT step, detail FROM search_explain('t', 'common other')"))
+    counted = re.findall(r"in (\d+)", steps["words of the query"])
+    if int(counted[0]) != 360 or int(counted[1]) != 40:  # estimated, in this process
+        assert abs(int(counted[0]) - 360) < 40 and abs(int(counted[1]) - 40) < 5
+
+
+def test_among_ids_no_more_rows_that_wait_are_read_than_else(
+    sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_ROWS", 5)
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("SELECT sqlembed_index('t', 'body')")
+    for n in range(20):
+        sql("INSERT INTO t(body) VALUES (?)", f"text {n}")
+    (coverage,) = set(
+        sql("SELECT coverage FROM search('t', 'text') WHERE id IN (SELECT id FROM t)")
+    )
+    assert coverage in (0.25, 1)  # 1 where the limit is another process's
+
+
+def test_more_like_leaves_the_row_out_however_its_id_is_written(sql: Sql) -> None:
+    sql("CREATE TABLE t(id TEXT PRIMARY KEY COLLATE NOCASE, body TEXT)")
+    sql("INSERT INTO t VALUES ('abc', 'dinner at eight'), ('def', 'dinner at nine'), ('x', NULL)")
+    sql("SELECT sqlembed_index('t', 'body')")
+    assert sql("SELECT id FROM more_like('t', 'ABC')") == ["def"]
+    assert "has no text" in sql.error("SELECT * FROM more_like('t', 'x')")
+    assert "has no row whose id is the text 'y'" in sql.error("SELECT * FROM more_like('t', 'y')")
+    sql(f"INSERT INTO t VALUES ('bad', '{FAILING}')")
+    assert "told to fail" in sql.error("SELECT * FROM more_like('t', 'bad')")
 
 
 def test_waiting_rows_with_the_words_are_embedded_first(

@@ -28,6 +28,7 @@ TEXTS = st.one_of(
     st.lists(st.sampled_from(WORDS), min_size=20, max_size=40).map(" ".join),  # several chunks
 )
 KEYS = st.integers(1, 8)
+PLAIN = '{"rerank": 0}'
 TABLES = {
     "integer": "CREATE TABLE t(id INTEGER PRIMARY KEY, code UNIQUE, body)",
     "text": "CREATE TABLE t(id TEXT PRIMARY KEY, code UNIQUE, body)",
@@ -111,6 +112,8 @@ class Agreement(RuleBasedStateMachine):
         found = self.sql("SELECT CAST(id AS TEXT), distance FROM knn('t', 'sun sea', 50)")
         assert {id_: pytest.approx(d, abs=1e-5) for id_, d in found} == expected
         assert [d for _, d in found] == sorted(d for _, d in found)
+        searched = self.sql(f"SELECT CAST(id AS TEXT) FROM search('t', 'sun sea', 50, '{PLAIN}')")
+        assert sorted(searched) == sorted(expected)
         if expected:
             some = sorted(distance for id_, distance in expected.items() if int(id_) <= 5)[:2]
             among = "id IN (SELECT id FROM t WHERE CAST(id AS INTEGER) <= 5)"
