@@ -59,15 +59,16 @@ $(EXTENSION): setup.py $(wildcard sqlembed/extension/*.[ch] sqlembed/functions/*
 	@$(HEADERS)
 	$(BIN)/python -m pip install -qq --no-build-isolation --no-deps --editable .
 
-# Programs that the loadable extension is tested in. Datasette and sqlite-utils are on Debian's
-# Python, whose sqlite3 module loads extensions; others, such as pyenv's, are built without that.
-$(HOSTS)/.ready: | $(READY)
+# Programs that the loadable extension is tested in. Those of Python are on Debian's, whose sqlite3
+# module loads extensions; others, such as pyenv's, are built without that.
+$(HOSTS)/.ready: Makefile | $(READY)
 	@.ci/debian sqlite3 'sqlite3 -version' libdbd-sqlite3-perl 'perl -MDBD::SQLite -e 1' \
 	    curl 'curl --version' \
 	    python3 '/usr/bin/python3 -c "import sqlite3; sqlite3.Connection.enable_load_extension"'
 	@if /usr/bin/python3 -m venv --without-pip $(HOSTS) && $(BIN)/python -m pip \
-	    --python $(HOSTS)/bin/python install -qq "datasette>=0.65,<1" "sqlite-utils>=3.38,<4"; \
-	then touch $@; else echo "Datasette and sqlite-utils are left out." >&2; fi
+	    --python $(HOSTS)/bin/python install -qq "datasette>=0.65,<1" "sqlite-utils>=3.38,<4" \
+	    "alembic>=1.16,<2" "django>=5.2,<5.3"; \
+	then touch $@; else echo "Datasette, sqlite-utils, Alembic and Django are left out." >&2; fi
 
 clean:
 	rm -rf $(VENV) $(HOSTS) fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -75,7 +75,7 @@ def register(connection: apsw.Connection, *, engine: Engine | str | None = None)
     for function in functions:
         _add(connection, chosen, function)
     with suppress(apsw.BusyError):  # locked by another: its rows wait, as in deferred mode
-        run(connection, watch())
+        run(connection, watch(), patient=False)
 
 
 def _chosen(

@@ -1,5 +1,6 @@
 """Run plans on an APSW connection, inside whatever transaction is open there."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from random import uniform
 from time import monotonic, sleep
@@ -25,7 +26,7 @@ SAVEPOINT = "sqlembed_plan"
 BEGIN = "BEGIN IMMEDIATE"
 UNDO_TRIES = 3
 BUSY_SECONDS = 10.0
-"""How long another that writes is waited for, whatever the host's own time limit for locks is."""
+"""How long others that write or read are waited for."""
 BUSY_PAUSES = 0.01, 0.02
 """Seconds between two tries, drawn anew: two who wait shall not meet again and again."""
 STEPS = """
@@ -36,10 +37,17 @@ ANOTHER_WROTE = (
     "database is locked: this connection reads the database as it was before another's write;"
     " finish the statements or the transaction that read, then call it alone"
 )
+ANOTHER_WRITES = (
+    "database is locked: another writes while this connection reads;"
+    " finish the statements or the transaction that read, then call it alone"
+)
 
 
-def run(db: apsw.Connection, plan: Plan[Result]) -> Result:
+def run(db: apsw.Connection, plan: Plan[Result], *, patient: bool = True) -> Result:
     """Run *plan* to its end and return its result.
+
+    :param patient: whether to wait for others that lock the database, whatever the host's own
+        time limit for locks is
 
     What it changed after BEGIN is undone if it fails before COMMIT. An error of SQLite
     that the plan does not handle is raised as APSW raised it.
@@ -48,13 +56,15 @@ def run(db: apsw.Connection, plan: Plan[Result]) -> Result:
 
     def perform(request: Request) -> Rows:
         try:
-            return _perform(db, transaction, request)
+            return _perform(db, transaction, request, patient)
         except (apsw.SQLError, apsw.LockedError) as error:
             # Others (busy, interrupted, full) are no plan's to handle.
             raise StatementError(str(error)) from error
         except apsw.BusyError as error:
             if _is_snapshot(error):
                 raise BusyError(ANOTHER_WROTE) from error
+            if db.txn_state("main") == apsw.SQLITE_TXN_READ:
+                raise BusyError(ANOTHER_WRITES) from error
             raise
 
     try:
@@ -67,13 +77,14 @@ def run(db: apsw.Connection, plan: Plan[Result]) -> Result:
         raise
 
 
-def _perform(db: apsw.Connection, transaction: "Transaction", request: Request) -> Rows:
+def _perform(
+    db: apsw.Connection, transaction: "Transaction", request: Request, patient: bool
+) -> Rows:
     match request:
-        case Statement(sql, bindings):
-            cursor = db.cursor()
-            if db.row_trace is not None:  # the host's may turn rows into something else
-                cursor.row_trace = _as_it_is
-            return cursor.execute(sql, bindings or None).fetchall()
+        case Statement() as statement:
+            if patient and _holds_nothing(db):
+                return _patiently(db, lambda: _rows(db, statement))
+            return _rows(db, statement)
         case Many(sql, bindings):
             db.executemany(sql, bindings)
         case Boundary.BEGIN:
@@ -81,6 +92,32 @@ def _perform(db: apsw.Connection, transaction: "Transaction", request: Request) 
         case Boundary.COMMIT:
             transaction.commit()
     return []
+
+
+def _rows(db: apsw.Connection, statement: Statement) -> Rows:
+    cursor = db.cursor()
+    if db.row_trace is not None:  # the host's may turn rows into something else
+        cursor.row_trace = _as_it_is
+    return cursor.execute(statement.sql, statement.bindings or None).fetchall()
+
+
+def _holds_nothing(db: apsw.Connection) -> bool:
+    """Whether no other waits for this connection, while it waits for them."""
+    return not db.in_transaction and db.txn_state("main") == apsw.SQLITE_TXN_NONE
+
+
+def _patiently(db: apsw.Connection, work: Callable[[], Result]) -> Result:
+    """Do *work*, again and again while the database is locked by others."""
+    until = monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return work()
+        except apsw.BusyError as error:
+            # Where the host reads the state from before another's write, no waiting helps.
+            if _is_snapshot(error) or monotonic() > until:
+                raise
+        sleep(uniform(*BUSY_PAUSES))
+        db.execute(STEPS)
 
 
 def _is_snapshot(error: apsw.BusyError) -> bool:
@@ -115,26 +152,19 @@ class Transaction:
             self._commit = f"RELEASE {SAVEPOINT}"
             self._undo = f"ROLLBACK TO {SAVEPOINT}; RELEASE {SAVEPOINT}"
         elif self._db.txn_state() != apsw.SQLITE_TXN_WRITE:
-            self._begin_writing()
+            if _holds_nothing(self._db):
+                _patiently(self._db, lambda: self._db.execute(BEGIN))
+            else:
+                # The host reads. With a rollback journal, who writes waits for that to end; with a
+                # WAL, what it reads is old when the other is done: not even a while is waited.
+                self._db.execute(BEGIN)
             self._commit, self._undo = "COMMIT", "ROLLBACK"
 
-    def _begin_writing(self) -> None:
-        until = monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                self._db.execute(BEGIN)
-                return
-            except apsw.BusyError as error:
-                # Where the host reads the state from before another's write, no waiting helps.
-                if _is_snapshot(error) or monotonic() > until:
-                    raise
-            sleep(uniform(*BUSY_PAUSES))
-            self._db.execute(STEPS)
-
     def commit(self) -> None:
-        """Keep the changes."""
+        """Keep the changes; with a rollback journal when those who read now have ended."""
         if self._commit is not None:
-            self._db.execute(self._commit)
+            sql = self._commit
+            _patiently(self._db, lambda: self._db.execute(sql))
             self._commit = None
 
     def undo(self) -> None:

@@ -12,6 +12,9 @@ enum { MOST_TRIES = 3, BUSY_MS = 10000, BUSY_PAUSE_MS = 10 };
 static const char ANOTHER_WROTE[] =
     "database is locked: this connection reads the database as it was before another's write;"
     " finish the statements or the transaction that read, then call it alone";
+static const char ANOTHER_WRITES[] =
+    "database is locked: another writes while this connection reads;"
+    " finish the statements or the transaction that read, then call it alone";
 
 /* The changes between BEGIN and COMMIT of one plan. Its ends are prepared before they are needed:
    after an interrupt SQLite prepares nothing until the host's statement has ended. */
@@ -32,18 +35,33 @@ static int prepare(sqlite3 *db, const char *sql, sqlite3_stmt **statement) {
   return sqlite3_prepare_v2(db, sql, -1, statement, NULL);
 }
 
-/* Another that writes is waited for, whatever the host's own time limit for locks is; not where the
-   host reads the state from before another's write, which no waiting changes. */
+/* Whether no other waits for this connection, while it waits for them. */
+static int holds_nothing(sqlite3 *db) {
+  return sqlite3_get_autocommit(db) && sqlite3_txn_state(db, "main") == SQLITE_TXN_NONE;
+}
+
+/* Others are waited for, whatever the host's own time limit for locks is. Of what just failed with
+   `code`, SQLITE_OK: try it again; else what it comes to. */
+static int wait_for_others(struct link *link, int code, int64_t until) {
+  if ((code & 0xff) != SQLITE_BUSY || milliseconds() > until) return code;
+  /* The host reads the state from before another's write, which no waiting changes. */
+  if (sqlite3_extended_errcode(link->db) == SQLITE_BUSY_SNAPSHOT) return code;
+  unsigned char any;
+  sqlite3_randomness(1, &any); /* so that two who wait do not meet again and again */
+  sqlite3_sleep(BUSY_PAUSE_MS + any % BUSY_PAUSE_MS);
+  return link_interrupted(link) ? SQLITE_INTERRUPT : SQLITE_OK;
+}
+
+/* Where the host reads, not even a while is waited: with a rollback journal, who writes waits for that
+   to end; with a WAL, what it reads is old when the other is done. */
 static int begin_writing(struct link *link) {
+  int patient = holds_nothing(link->db);
   int64_t until = milliseconds() + BUSY_MS;
   for (;;) {
     int code = sqlite3_exec(link->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-    if ((code & 0xff) != SQLITE_BUSY || milliseconds() > until) return code;
-    if (sqlite3_extended_errcode(link->db) == SQLITE_BUSY_SNAPSHOT) return code;
-    unsigned char any;
-    sqlite3_randomness(1, &any); /* so that two who wait do not meet again and again */
-    sqlite3_sleep(BUSY_PAUSE_MS + any % BUSY_PAUSE_MS);
-    if (link_interrupted(link)) return SQLITE_INTERRUPT;
+    if (code == SQLITE_OK || !patient) return code;
+    code = wait_for_others(link, code, until);
+    if (code) return code;
   }
 }
 
@@ -61,11 +79,20 @@ static int transaction_begin(struct link *link, struct transaction *t) {
   return code == SQLITE_BUSY && !own ? SQLITE_OK : code; /* under a writing statement, likewise */
 }
 
-static int transaction_commit(struct transaction *t) {
-  if (!t->commit) return SQLITE_OK;
-  int code = sqlite3_step(t->commit) == SQLITE_DONE ? SQLITE_OK : sqlite3_errcode(t->db);
-  if (code == SQLITE_OK) transaction_end(t);
-  return code;
+/* With a rollback journal those who read now are waited for. */
+static int transaction_commit(struct link *link, struct transaction *t) {
+  int64_t until = milliseconds() + BUSY_MS;
+  while (t->commit) {
+    int code = sqlite3_step(t->commit) == SQLITE_DONE ? SQLITE_OK : sqlite3_errcode(t->db);
+    if (code == SQLITE_OK) {
+      transaction_end(t);
+      break;
+    }
+    code = wait_for_others(link, code, until);
+    if (code) return code;
+    sqlite3_reset(t->commit);
+  }
+  return SQLITE_OK;
 }
 
 static void transaction_undo(struct transaction *t) {
@@ -161,17 +188,31 @@ static struct outcome run_script(struct link *link, struct reader *payload, stru
   unsigned bindings = get_u16(payload);
   struct outcome outcome = {.sql = script ? SQLITE_OK : SQLITE_NOMEM};
   const char *rest = script;
+  int64_t until = milliseconds() + BUSY_MS;
   while (!outcome.sql && !outcome.link && rest && *rest) {
     sqlite3_stmt *statement;
-    outcome.sql = sqlite3_prepare_v2(link->db, rest, -1, &statement, &rest);
+    const char *begin = rest;
+    int patient = holds_nothing(link->db);
+    outcome.sql = sqlite3_prepare_v2(link->db, begin, -1, &statement, &rest);
+    if (outcome.sql && patient) { /* it may have to read the schema */
+      outcome.sql = wait_for_others(link, outcome.sql, until);
+      rest = begin;
+      continue;
+    }
     if (outcome.sql || !statement) continue;
     outcome.sql = bind_all(statement, payload, bindings);
     bindings = 0; /* of the first statement */
     while (!outcome.sql && !outcome.link) {
       int step = sqlite3_step(statement);
-      if (step == SQLITE_ROW) rows_add(link, rows, statement, &outcome);
-      else if (step == SQLITE_DONE) break;
-      else outcome.sql = step;
+      if (step == SQLITE_ROW) {
+        rows_add(link, rows, statement, &outcome);
+        patient = 0;
+      } else if (step == SQLITE_DONE) {
+        break;
+      } else {
+        outcome.sql = patient ? wait_for_others(link, step, until) : step;
+        if (!outcome.sql) sqlite3_reset(statement);
+      }
     }
     int code = sqlite3_finalize(statement);
     if (!outcome.sql && !outcome.link) outcome.sql = code;
@@ -205,6 +246,8 @@ static struct outcome run_many(struct link *link, struct reader *payload) {
 static const char *reason(struct link *link, const struct outcome *outcome) {
   if (outcome->words) return outcome->words;
   if (sqlite3_extended_errcode(link->db) == SQLITE_BUSY_SNAPSHOT) return ANOTHER_WROTE;
+  if ((outcome->sql & 0xff) == SQLITE_BUSY && sqlite3_txn_state(link->db, "main") == SQLITE_TXN_READ)
+    return ANOTHER_WRITES;
   return sqlite3_errcode(link->db) ? sqlite3_errmsg(link->db) : sqlite3_errstr(outcome->sql);
 }
 
@@ -230,7 +273,7 @@ static int perform(struct link *link, struct frame *request, struct transaction 
   if (request->type == RUN) outcome = run_script(link, &request->payload, &rows);
   else if (request->type == MANY) outcome = run_many(link, &request->payload);
   else if (request->type == BEGIN) outcome.sql = transaction_begin(link, transaction);
-  else outcome.sql = transaction_commit(transaction);
+  else outcome.sql = transaction_commit(link, transaction);
   link->depth--;
   int code = outcome.link;
   if (!code && (request->payload.bad || outcome.sql == SQLITE_MISUSE))

@@ -101,6 +101,7 @@ def test_interrupted_index_says_how_to_go_on(run, app, monkeypatch):
 
 def test_locked_database(run, app, monkeypatch):
     monkeypatch.setattr("sqlembed.doors.apsw_door.BUSY_MILLISECONDS", 1)
+    monkeypatch.setattr("sqlembed.doors.plans.BUSY_SECONDS", 0.1)
     other = apsw.Connection(app)
     other.execute("BEGIN EXCLUSIVE")
     message = run.failure("index", app, "sms", "body")

@@ -218,6 +218,49 @@ def test_another_that_writes_is_waited_for(sms: Sql) -> None:
     other.close()
 
 
+@pytest.mark.parametrize("lock", ["BEGIN EXCLUSIVE", "BEGIN; SELECT count(*) FROM sms"])
+def test_so_are_those_who_shut_readers_out_and_those_who_read(sms: Sql, lock: str) -> None:
+    # With a rollback journal the first one is met by whatever a plan reads, the other by its COMMIT.
+    sms("INSERT INTO sms(body) VALUES ('waiting')")
+    sms("PRAGMA busy_timeout = 0")
+    other = apsw.Connection(sms.db_path)
+    other.execute(lock).fetchall()
+    end = Timer(0.3, other.execute, ["COMMIT"])
+    end.start()
+    assert sms.one("SELECT sqlembed_flush()") == 1
+    end.join()
+    other.close()
+
+
+def test_who_reads_while_another_writes_is_not_waited_for(sms: Sql) -> None:
+    # With a rollback journal that one waits for the end of the reading.
+    sms("INSERT INTO sms(body) VALUES ('waiting')")
+    other = apsw.Connection(sms.db_path)
+    sms("BEGIN")
+    sms("SELECT count(*) FROM sms")
+    other.execute("BEGIN IMMEDIATE; INSERT INTO sms(body) VALUES ('newer')")
+    error = sms.error("SELECT sqlembed_flush()")
+    sms("ROLLBACK")
+    other.execute("COMMIT")
+    assert error.startswith("BusyError: database is locked: another writes while this connection")
+    assert sms.one("SELECT sqlembed_flush()") == 2
+    other.close()
+
+
+@pytest.mark.doors("apsw", "service")
+def test_nor_is_who_reads_in_a_statement(sms: Sql) -> None:
+    sms("INSERT INTO sms(body) VALUES ('waiting')")
+    other = apsw.Connection(sms.db_path)
+    reading = sms.db.execute("SELECT body FROM sms")
+    assert next(reading)
+    other.execute("BEGIN IMMEDIATE; INSERT INTO sms(body) VALUES ('newer')")
+    assert "another writes while this connection reads" in sms.error("SELECT sqlembed_flush()")
+    reading.close()
+    other.execute("COMMIT")
+    assert sms.one("SELECT sqlembed_flush()") == 2
+    other.close()
+
+
 def test_who_reads_an_older_state_is_told_what_to_do(sms: Sql) -> None:
     sms("PRAGMA journal_mode = WAL")
     sms("INSERT INTO sms(body) VALUES ('waiting')")

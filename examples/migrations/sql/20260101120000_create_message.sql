@@ -1,0 +1,5 @@
+-- migrate:up
+CREATE TABLE message(id INTEGER PRIMARY KEY, body TEXT);
+
+-- migrate:down
+DROP TABLE message;
