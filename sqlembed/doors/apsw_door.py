@@ -45,6 +45,11 @@ def shared_engine() -> "LocalEngine":
         return _engine
 
 
+def made_engine() -> "LocalEngine | None":
+    """That engine, if anybody has asked for it."""
+    return _engine
+
+
 def connect(
     path: str, *, flags: int | None = None, engine: Engine | str | None = None
 ) -> apsw.Connection:

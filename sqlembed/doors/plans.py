@@ -38,13 +38,15 @@ ANOTHER_WROTE = (
 )
 
 
-def run(db: apsw.Connection, plan: Plan[Result]) -> Result:
+def run(db: apsw.Connection, plan: Plan[Result], patience: float = BUSY_SECONDS) -> Result:
     """Run *plan* to its end and return its result.
 
     What it changed after BEGIN is undone if it fails before COMMIT. An error of SQLite
     that the plan does not handle is raised as APSW raised it.
+
+    :param patience: seconds that BEGIN waits for another that writes
     """
-    transaction = Transaction(db)
+    transaction = Transaction(db, patience)
 
     def perform(request: Request) -> Rows:
         try:
@@ -99,9 +101,10 @@ class Transaction:
     there that statement is atomic, and nothing is to be done.
     """
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: apsw.Connection, patience: float) -> None:
         """Begin nothing yet."""
         self._db = db
+        self._patience = patience
         self._commit: str | None = None
         self._undo = ""
 
@@ -119,7 +122,7 @@ class Transaction:
             self._commit, self._undo = "COMMIT", "ROLLBACK"
 
     def _begin_writing(self) -> None:
-        until = monotonic() + BUSY_SECONDS
+        until = monotonic() + self._patience
         while True:
             try:
                 self._db.execute(BEGIN)
