@@ -48,6 +48,7 @@ def verb(ctx: click.Context, databases: tuple[str, ...], when: str, once: bool) 
     the exit code is 1 if anything failed, or could not be done.
     """
     stop = Stop()
+    ctx.call_on_close(stop.close)
     terminal = sys.stdout.isatty() and sys.stderr.isatty()
     chosen = condition(when, service_process)
     with Bars() as bars, _signals(stop):

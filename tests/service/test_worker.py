@@ -100,11 +100,12 @@ def test_a_signal_gives_back_what_was_leased(
     worker.send_signal(number)
     out, error = worker.communicate(timeout=30)
     assert (worker.returncode, error) == (0, "")
-    assert out == f"{programs.path} t: 128 rows in " + out.rpartition(" in ")[2]
     left, leased, takes, tries = row(programs, BACKLOG)
     assert (leased or 0, takes or 0, tries or 0) == (0, 0, 0)
     assert row(programs, STORED) == (201 - int(str(left)),)
-    assert served is False or left == 73
+    if served:  # here the fake model's answer comes too late; in one process it may be stored
+        assert left == 73
+        assert out.startswith(f"{programs.path} t: 128 rows in ")
     programs.scene.touch("go")
     assert programs.work("--once").wait(60) == 0
     assert row(programs, STORED) == (201,)

@@ -44,6 +44,7 @@ class Working:
         opened = partial(open_with, engine=engine)
         self._worker = Worker(paths, opened, self.stop, report, chosen)
         self._once = once
+        self._ended = False
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -60,6 +61,9 @@ class Working:
 
     def end(self) -> None:
         """Stop it, if it has not ended."""
+        if self._ended:
+            return
+        self._ended = True
         self.stop.ask()
         self._thread.join(PATIENCE_SECONDS)
         self.stop.close()

@@ -205,7 +205,7 @@ def test_an_index_whose_model_is_missing_stops_no_other(place: Place, fake_data:
     standing = "SELECT waiting FROM sqlembed_status ORDER BY name"
     until(lambda: place.sql(path, standing) == [(10,), (0,)], "the other index")
     until(lambda: worker.warned, "a word")
-    assert worker.warned[0].startswith(f"{path} t: model wide ")
+    assert worker.warned[0].startswith(f"{path} t: model 'wide' is no longer ")
     time.sleep(1.5)
     assert len(worker.warned) == 1
     assert place.sql(path, BACKLOG) == [(10, 0, 0, 0)]
