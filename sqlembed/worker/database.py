@@ -203,6 +203,8 @@ class Database:
                 continue
             if (yield from backlog.waits(share.index, upto, others=False)):
                 return True
+            if share.trouble.busy:  # others have done what it waited for
+                share.trouble.over()
             if share.stored or (share.untidy and time.monotonic() >= share.tidy_at):
                 return True
             if share.untidy:

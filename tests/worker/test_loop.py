@@ -13,7 +13,7 @@ from worker.conftest import Place, until
 
 from sqlembed.engine.cache import Cache
 from sqlembed.engine.local import LocalEngine
-from sqlembed.errors import ModelMissingError, ServiceError
+from sqlembed.errors import BusyError, ModelMissingError, ServiceError
 from sqlembed.worker import database
 from sqlembed.worker.conditions import Condition
 
@@ -305,3 +305,20 @@ def test_a_lease_is_kept_only_where_a_row_may_have_ended_the_service(
     assert worker.well is False
     assert worker.warned == [f"{path} t: it is gone"]
     assert place.sql(path, BACKLOG) == [(10, 10 * kept, 10 * kept, 0)]
+
+
+def test_a_model_that_is_busy_is_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = place.make("a")
+    embed = FakeModel.embed
+    asked: list[int] = []
+
+    def busy(self: FakeModel, texts: list[str], role: str) -> object:
+        asked.append(len(texts))
+        if len(asked) < 4:
+            raise BusyError("fake is busy")
+        return embed(self, texts, role)
+
+    monkeypatch.setattr(FakeModel, "embed", busy)
+    worker = place.once(path)
+    assert (worker.well, worker.warned, asked) == (True, [], [10] * 4)
+    assert place.waiting(path) == 0
