@@ -83,9 +83,9 @@ def shared() -> dict[str, str]:
     return dict(zip(SHARED, values, strict=True))
 
 
-def engine(named: str | None = None) -> str:
-    """Who computes for Python programs: *named*, or else ``SQLEMBED_ENGINE``."""
-    chosen = named or os.environ.get("SQLEMBED_ENGINE") or ENGINES[0]
+def engine(named: str | None = None, default: str = ENGINES[0]) -> str:
+    """Who computes for Python programs: *named*, or else ``SQLEMBED_ENGINE``, or else *default*."""
+    chosen = named or os.environ.get("SQLEMBED_ENGINE") or default
     if chosen not in ENGINES:
         raise OptionError(
             f"an engine (SQLEMBED_ENGINE) is {', '.join(ENGINES[:-1])} or {ENGINES[-1]};"

@@ -19,6 +19,7 @@ FORBIDDEN = {
     "extension": ["sqlembed.engine", "sqlembed.doors", "sqlembed.cli", "apsw"],
     "index": ["sqlembed.functions", "sqlembed.doors", "sqlembed.service", "sqlembed.engine.model", "sqlembed.engine.llama"],
     "functions": ["sqlembed.doors", "sqlembed.service", "sqlembed.engine.model", "sqlembed.engine.llama", "sqlembed.weights.pull"],
+    "worker": ["sqlembed.engine", "sqlembed.functions", "sqlembed.service", "sqlembed.cli"],
     "doors": ["sqlembed.engine.model", "sqlembed.engine.llama", "sqlembed.weights", "sqlembed.cli"],
 }  # fmt: skip
 ONLY = {
@@ -27,7 +28,14 @@ ONLY = {
     "regex": ["engine/boundary.py"],
     "tokenizers": ["engine/tokenize.py", "weights", "cli/doctor.py"],
     "huggingface_hub": ["weights/hub.py"],
-    "apsw": ["doors", "cli", "engine/cache.py", "engine/words.py", "__init__.py"],
+    "apsw": [
+        "doors",
+        "cli",
+        "worker/database.py",
+        "engine/cache.py",
+        "engine/words.py",
+        "__init__.py",
+    ],
     "prometheus_client": ["engine/metrics.py"],
     "rich": ["cli"],
     "click": ["cli"],

@@ -17,6 +17,7 @@ VERBS = {
     "index": "Index a table's text, and keep it true.",
     "search": "Find the rows that answer a question best.",
     "flush": "Store the vectors of rows that wait.",
+    "work": "Store what waits in many databases, in the background.",
     "status": "Show a database's indexes, and how much of them waits.",
     "pull": "Get a model's weights and install them.",
     "models": "Show every model known here.",

@@ -12,6 +12,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -36,16 +37,7 @@ class Bar:
 
     def __init__(self, *columns: ProgressColumn, console: Console | None = None) -> None:
         """Show *columns* after the bar; nothing is drawn yet."""
-        chosen = console or Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            *columns,
-            TimeRemainingColumn(compact=True),
-            console=chosen,
-            transient=True,
-            disable=not chosen.is_terminal,
-        )
+        self._progress = _progress(console, *columns)
         self._begun = time.monotonic()
         self._drawn = False
         self._stage: str | None = None
@@ -74,6 +66,51 @@ class Bar:
     ) -> None:
         """Take the bar away."""
         self._progress.stop()
+
+
+class Bars:
+    """A bar for each of several backlogs, which come and go."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Draw nothing yet."""
+        self._progress = _progress(console, MofNCompleteColumn(), RateColumn())
+        self._tasks: dict[str, TaskID] = {}
+
+    def update(self, what: str, done: int, total: int) -> None:
+        """Say how far *what* is; its bar is drawn from now on."""
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total)
+            self._progress.start()
+        self._progress.update(self._tasks[what], completed=done, total=total)
+
+    def remove(self, what: str) -> None:
+        """Take the bar of *what* away."""
+        task = self._tasks.pop(what, None)
+        if task is not None:
+            self._progress.remove_task(task)
+            if not self._tasks:
+                self._progress.stop()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take all bars away."""
+        self._progress.stop()
+
+
+def _progress(console: Console | None, *columns: ProgressColumn) -> Progress:
+    chosen = console or Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *columns,
+        TimeRemainingColumn(compact=True),
+        console=chosen,
+        transient=True,
+        disable=not chosen.is_terminal,
+    )
 
 
 def rows_bar() -> Bar:

@@ -45,6 +45,11 @@ def shared_engine() -> "LocalEngine":
         return _engine
 
 
+def made_engine() -> "LocalEngine | None":
+    """That engine, if anybody has asked for it."""
+    return _engine
+
+
 def connect(
     path: str, *, flags: int | None = None, engine: Engine | str | None = None
 ) -> apsw.Connection:
@@ -75,7 +80,7 @@ def register(connection: apsw.Connection, *, engine: Engine | str | None = None)
     for function in functions:
         _add(connection, chosen, function)
     with suppress(apsw.BusyError):  # locked by another: its rows wait, as in deferred mode
-        run(connection, watch(), patient=False)
+        run(connection, watch(), patience=0)
 
 
 def _chosen(

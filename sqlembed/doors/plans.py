@@ -43,20 +43,20 @@ ANOTHER_WRITES = (
 )
 
 
-def run(db: apsw.Connection, plan: Plan[Result], *, patient: bool = True) -> Result:
+def run(db: apsw.Connection, plan: Plan[Result], patience: float = BUSY_SECONDS) -> Result:
     """Run *plan* to its end and return its result.
 
-    :param patient: whether to wait for others that lock the database, whatever the host's own
+    :param patience: seconds to wait for others that lock the database, whatever the host's own
         time limit for locks is
 
     What it changed after BEGIN is undone if it fails before COMMIT. An error of SQLite
     that the plan does not handle is raised as APSW raised it.
     """
-    transaction = Transaction(db)
+    transaction = Transaction(db, patience)
 
     def perform(request: Request) -> Rows:
         try:
-            return _perform(db, transaction, request, patient)
+            return _perform(db, transaction, request, patience)
         except (apsw.SQLError, apsw.LockedError) as error:
             # Others (busy, interrupted, full) are no plan's to handle.
             raise StatementError(str(error)) from error
@@ -78,12 +78,12 @@ def run(db: apsw.Connection, plan: Plan[Result], *, patient: bool = True) -> Res
 
 
 def _perform(
-    db: apsw.Connection, transaction: "Transaction", request: Request, patient: bool
+    db: apsw.Connection, transaction: "Transaction", request: Request, patience: float
 ) -> Rows:
     match request:
         case Statement() as statement:
-            if patient and _holds_nothing(db):
-                return _patiently(db, lambda: _rows(db, statement))
+            if _holds_nothing(db):
+                return _patiently(db, lambda: _rows(db, statement), patience)
             return _rows(db, statement)
         case Many(sql, bindings):
             db.executemany(sql, bindings)
@@ -106,15 +106,15 @@ def _holds_nothing(db: apsw.Connection) -> bool:
     return not db.in_transaction and db.txn_state("main") == apsw.SQLITE_TXN_NONE
 
 
-def _patiently(db: apsw.Connection, work: Callable[[], Result]) -> Result:
+def _patiently(db: apsw.Connection, work: Callable[[], Result], patience: float) -> Result:
     """Do *work*, again and again while the database is locked by others."""
-    until = monotonic() + BUSY_SECONDS
+    until = monotonic() + patience
     while True:
         try:
             return work()
         except apsw.BusyError as error:
             # Where the host reads the state from before another's write, no waiting helps.
-            if _is_snapshot(error) or monotonic() > until:
+            if _is_snapshot(error) or monotonic() >= until:
                 raise
         sleep(uniform(*BUSY_PAUSES))
         db.execute(STEPS)
@@ -136,9 +136,10 @@ class Transaction:
     there that statement is atomic, and nothing is to be done.
     """
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: apsw.Connection, patience: float) -> None:
         """Begin nothing yet."""
         self._db = db
+        self._patience = patience
         self._commit: str | None = None
         self._undo = ""
 
@@ -153,7 +154,7 @@ class Transaction:
             self._undo = f"ROLLBACK TO {SAVEPOINT}; RELEASE {SAVEPOINT}"
         elif self._db.txn_state() != apsw.SQLITE_TXN_WRITE:
             if _holds_nothing(self._db):
-                _patiently(self._db, lambda: self._db.execute(BEGIN))
+                _patiently(self._db, lambda: self._db.execute(BEGIN), self._patience)
             else:
                 # The host reads. With a rollback journal, who writes waits for that to end; with a
                 # WAL, what it reads is old when the other is done: not even a while is waited.
@@ -164,7 +165,7 @@ class Transaction:
         """Keep the changes; with a rollback journal when those who read now have ended."""
         if self._commit is not None:
             sql = self._commit
-            _patiently(self._db, lambda: self._db.execute(sql))
+            _patiently(self._db, lambda: self._db.execute(sql), self._patience)
             self._commit = None
 
     def undo(self) -> None:

@@ -13,6 +13,7 @@ from sqlembed.functions import (
     ranking,
     searching,
     state,
+    working,
 )
 from sqlembed.functions.registry import Function
 
@@ -25,5 +26,6 @@ ALL: tuple[Function, ...] = (
     *administration.FUNCTIONS,
     *engine.FUNCTIONS,
     *state.FUNCTIONS,
+    *working.FUNCTIONS,
 )
 """Every SQL function and table, in the order of the documentation."""

@@ -66,6 +66,8 @@ SAME = "WHERE index_id = ? AND key = ? AND generation = ?"
 SET_ASIDE = f"UPDATE main.sqlembed_backlog SET due = NULL, lease = 0, error = ? {SAME}"
 RENEW = f"UPDATE main.sqlembed_backlog SET lease = ? {SAME}"
 GIVE_BACK = f"UPDATE main.sqlembed_backlog SET lease = 0, takes = max(0, takes - 1) {SAME}"
+# Only while it is as the lease left it: what was given back may be another's now.
+LET_GO = f"{GIVE_BACK} AND lease > 0 AND takes = ?"
 FAIL = f"""
 UPDATE main.sqlembed_backlog SET tries = tries + 1, error = ?, lease = 0, takes = max(0, takes - 1),
     due = CASE WHEN tries + 1 < {MOST_TRIES} THEN ? + {DELAY_SECONDS} * (1 << 2 * tries) END
@@ -76,6 +78,11 @@ WHERE index_id = ? AND key IN (SELECT value FROM json_each(?))"""
 DONE = f"DELETE FROM main.sqlembed_backlog {SAME}"
 FORGET = "DELETE FROM main.sqlembed_backlog WHERE index_id = ? AND key = ? AND generation <= ?"
 FORGET_INDEX = "DELETE FROM main.sqlembed_backlog WHERE index_id = ?"
+REASONS = """
+SELECT key, error FROM main.sqlembed_backlog
+WHERE index_id = ? AND error IS NOT NULL AND key IN (SELECT value FROM json_each(?))"""
+NEXT = """
+SELECT min(max(due, lease)) FROM main.sqlembed_backlog WHERE index_id = ? AND due IS NOT NULL"""
 FAILED = "SELECT count(*) FROM main.sqlembed_backlog WHERE index_id = ? AND error IS NOT NULL"
 RETRY = """
 UPDATE main.sqlembed_backlog SET due = 0, lease = 0, takes = 0, tries = 0, error = NULL
@@ -117,7 +124,7 @@ def newest() -> Plan[int]:
 def absorb(upto: int) -> Plan[None]:
     """Take what is on the log up to the generation *upto* into the backlog, slice by slice."""
     size = SLICE_ENTRIES
-    while (yield Statement(UNABSORBED, (upto,))):
+    while (yield from logged(upto)):
         begun = perf_counter()
         yield Boundary.BEGIN
         last = (yield Statement(SLICE_END, (upto, size)))[0][0]
@@ -133,9 +140,20 @@ def absorb(upto: int) -> Plan[None]:
             size = max(1, size // 2)
 
 
-def waits(index: Index, upto: int) -> Plan[bool]:
-    """Whether any row may be worked on now, by whomever it is leased."""
-    return bool((yield Statement(ANY, (index.index_id, now(), 0, upto, True))))
+def logged(upto: int) -> Plan[bool]:
+    """Whether anything is on the log up to the generation *upto*."""
+    return bool((yield Statement(UNABSORBED, (upto,))))
+
+
+def waits(index: Index, upto: int, *, others: bool = True) -> Plan[bool]:
+    """Whether any row may be worked on now; with *others* also one that somebody has leased."""
+    return bool((yield Statement(ANY, (index.index_id, now(), 0, upto, others))))
+
+
+def next_due(index: Index) -> Plan[int | None]:
+    """When the first row that waits is due and free, in seconds since 1970; None if none waits."""
+    ((at,),) = yield Statement(NEXT, (index.index_id,))
+    return at if isinstance(at, int) else None
 
 
 def lease(
@@ -192,6 +210,21 @@ def give_back(index: Index, leased: Iterable[Leased]) -> Plan[None]:
     yield Boundary.BEGIN
     yield Many(GIVE_BACK, [(index.index_id, row.key, row.generation) for row in leased])
     yield Boundary.COMMIT
+
+
+def let_go(index: Index, leased: Iterable[Leased]) -> Plan[None]:
+    """Give back those of *leased* that nobody has given back yet, nor stored, nor charged."""
+    rows: list[Row] = [(index.index_id, r.key, r.generation, r.takes + 1) for r in leased]
+    yield Boundary.BEGIN
+    yield Many(LET_GO, rows)
+    yield Boundary.COMMIT
+
+
+def reasons(index: Index, leased: Iterable[Leased]) -> Plan[dict[int, str]]:
+    """Why those of *leased* failed that did, by key."""
+    keys = json.dumps([row.key for row in leased])
+    rows = yield Statement(REASONS, (index.index_id, keys))
+    return {int(str(key)): str(error) for key, error in rows}
 
 
 def fail(index: Index, leased: Iterable[Leased], reasons: Mapping[int, str]) -> Plan[None]:

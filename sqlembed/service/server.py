@@ -34,16 +34,19 @@ class Server:
         engine: Engine,
         idle: float | None,
         tick: Callable[[], None] = lambda: None,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         """Serve *engine* on *listener*.
 
         :param idle: seconds without a call after which it ends; None for never
         :param tick: called each second
+        :param ended: called when no more clients are taken
         """
         self._listener = listener
         self._engine = engine
         self._idle = idle
         self._tick = tick
+        self._ended = ended
         self._place = _identity(Path(listener.getsockname()))
         self._conversations: dict[Conversation, Thread] = {}
         self._lock = Lock()
@@ -74,6 +77,7 @@ class Server:
         """Take no more clients, let calls that run finish, then end every connection."""
         self._ending.set()
         self._listener.close()
+        self._ended()
         limit = monotonic() + patience
         while self._busy() and monotonic() < limit:
             for each in self._everyone():

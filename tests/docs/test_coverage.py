@@ -15,8 +15,8 @@ from sqlembed.functions.registry import Function, Procedure, Scalar, Table
 from sqlembed.index.options import CHOICES, Options
 from sqlembed.weights import manifest
 
-INTERNAL = {"sqlembed_store"}
-"""For the triggers of immediate mode only."""
+INTERNAL = {"sqlembed_store", "sqlembed_work"}
+"""For the triggers of immediate mode, and for the worker."""
 PUBLIC = [function for function in ALL if function.name not in INTERNAL]
 TESTS = "\n".join(path.read_text() for path in (ROOT / "tests" / "functions").glob("test_*.py"))
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

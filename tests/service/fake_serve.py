@@ -39,7 +39,7 @@ import sqlembed.cli.serve  # noqa: E402, F401  # now, for the nursery
 from sqlembed.cli import main as command  # noqa: E402
 from sqlembed.engine import clients, library  # noqa: E402
 from sqlembed.engine.interface import Engine  # noqa: E402
-from sqlembed.service import conversation, server  # noqa: E402
+from sqlembed.service import conversation, link, server  # noqa: E402
 
 PATIENCE_SECONDS = 60
 
@@ -126,6 +126,7 @@ def serve(arguments: Sequence[str]) -> None:
         kill()
     elif fault == "vanish":
         sys.exit(0)
+    link.START_COMMAND = (os.environ.get("SQLEMBED_COMMAND", ""), "serve")
     library.Model = FaultyModel  # type: ignore[misc]
     if "FAKE_DIGEST" in os.environ:
         conversation.digest = lambda: os.environ["FAKE_DIGEST"]
