@@ -7,12 +7,9 @@ page of 4,096) and 410 for its code.
 import json
 from collections.abc import Iterable
 
-import numpy as np
-
-from sqlembed import vectors
 from sqlembed.engine.space import Space
 from sqlembed.errors import OptionError, SchemaError
-from sqlembed.index import backlog, rate, waiting
+from sqlembed.index import backlog, codes, rate, waiting
 from sqlembed.index.catalog import Index
 from sqlembed.index.options import Options
 from sqlembed.index.source import Source, mapped_names
@@ -104,7 +101,8 @@ def drop(index: Index) -> Plan[None]:
         ) from error
     for trigger in index.triggers:
         yield Statement(f"DROP TRIGGER IF EXISTS main.{trigger}")
-    yield Statement(f"DROP TABLE IF EXISTS main.{index.code_table}")
+    for table in (yield from codes.numbered(index)).values():
+        yield Statement(f"DROP TABLE main.{table}")
     yield Statement(f"DROP TABLE IF EXISTS main.{index.word_table}")
     yield Statement(f"DROP TABLE IF EXISTS main.{index.key_table}")
     yield Statement(LEAVE_QUEUE, (index.index_id,))
@@ -127,7 +125,7 @@ def forget(index: Index, keys: Iterable[int]) -> Plan[None]:
     rows = yield Statement(CHUNKS.format(index.chunk_table), among)
     if rows:
         yield Statement(FORGET.format(index.chunk_table), among)
-        yield Many(f"DELETE FROM main.{index.code_table} WHERE rowid = ?", rows)
+        yield from codes.forget(index, rows)
         if index.words is not None:
             yield Many(f"DELETE FROM main.{index.word_table} WHERE rowid = ?", rows)
 
@@ -147,12 +145,9 @@ def add(index: Index, chunks: list[Row], texts: list[str]) -> Plan[None]:
         return
     rows = yield Statement(f"SELECT coalesce(max(chunk), 0) FROM main.{index.chunk_table}")
     first = int(rows[0][0]) + 1  # type: ignore[arg-type]
-    blobs = b"".join(chunk[5] for chunk in chunks)  # type: ignore[misc]
-    codes = vectors.code(np.frombuffer(blobs, dtype="<f4").reshape(-1, index.dimension))
     numbered: list[Row] = [(first + n, *chunk) for n, chunk in enumerate(chunks)]
-    coded: list[Row] = [(first + n, code.tobytes()) for n, code in enumerate(codes)]
     yield Many(f"INSERT INTO main.{index.chunk_table} VALUES (?, ?, ?, ?, ?, ?, ?)", numbered)
-    yield Many(f"INSERT INTO main.{index.code_table}(rowid, code) VALUES (?, vec_int8(?))", coded)
+    yield from codes.add(index, first, [chunk[5] for chunk in chunks])
     if index.words is not None:
         worded: list[Row] = [(first + n, text) for n, text in enumerate(texts)]
         yield Many(f"INSERT INTO main.{index.word_table}(rowid, text) VALUES (?, ?)", worded)
