@@ -83,14 +83,14 @@ def wasteful(index: Index) -> Plan[bool]:
 
 def tidy(index: Index) -> Plan[None]:
     """Make the codes anew if that frees much, or was begun; drop what is not used any more."""
-    current = yield from _current(index)
-    if current is None:
+    now = yield from current(index)
+    if now is None:
         return
-    tables, in_use = (yield from numbered(current)), number(current.code_table)
-    if max(tables, default=0) > in_use or (yield from wasteful(current)):
-        yield from renew(current)
+    tables, in_use = (yield from numbered(now)), number(now.code_table)
+    if max(tables, default=0) > in_use or (yield from wasteful(now)):
+        yield from renew(now)
     elif min(tables, default=in_use) < in_use:
-        yield from _drop_old(current)
+        yield from _drop_old(now)
 
 
 def renew(index: Index) -> Plan[None]:
@@ -115,8 +115,8 @@ def renew(index: Index) -> Plan[None]:
         after = yield from _code_slice(index, new, after)
         yield Boundary.COMMIT
     yield Boundary.BEGIN
-    current = yield from _current(index)
-    if current is None or number(current.code_table) >= number(new):
+    now = yield from current(index)
+    if now is None or number(now.code_table) >= number(new):
         yield Boundary.COMMIT
         return
     ((chunks, codes),) = yield Statement(COUNTS.format(index.chunk_table, new))
@@ -124,8 +124,8 @@ def renew(index: Index) -> Plan[None]:
         yield Statement(f"DROP TABLE main.{new}")
         yield Boundary.COMMIT
         raise SchemaError(
-            f"the codes of index {index.name} could not be made anew: {chunks} chunks gave {codes}"
-            " codes; call it again"
+            f"the codes of index {index.name} could not be made anew: {chunks!s} chunks gave"
+            f" {codes!s} codes; call it again"
         )
     yield Statement(SWAP, (new, index.index_id))
     yield Boundary.COMMIT
@@ -153,7 +153,7 @@ def _coded(index: Index, rows: list[Row]) -> list[Row]:
     return [(chunk, code.tobytes()) for (chunk, _), code in zip(rows, codes, strict=True)]
 
 
-def _current(index: Index) -> Plan[Index | None]:
+def current(index: Index) -> Plan[Index | None]:
     """*index* as the catalog has it now."""
     every = yield from catalog.every()
     return next((each for each in every if each.index_id == index.index_id), None)
@@ -162,8 +162,8 @@ def _current(index: Index) -> Plan[Index | None]:
 def _drop_old(index: Index) -> Plan[None]:
     """Drop the tables before the one in use, unless this connection reads from a table."""
     yield Boundary.BEGIN
-    current = yield from _current(index)
-    in_use = number(current.code_table) if current is not None else 0
+    now = yield from current(index)
+    in_use = number(now.code_table) if now is not None else 0
     old = [name for n, name in (yield from numbered(index)).items() if n < in_use]
     try:
         if old:

@@ -5,8 +5,10 @@ that wait are left out, since what is stored of them is not used.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,31 +43,42 @@ SELECT codes.rowid, codes.code
 FROM json_each(?) AS wanted CROSS JOIN main.{} AS codes ON codes.rowid = wanted.value"""
 
 
-class RowFaults(NamedTuple):
+@dataclass
+class RowFaults:
     """What is wrong with a slice of rows, by their keys."""
 
-    missing: list[int]
-    stale: list[int]
-    disordered: list[int]
-    unreadable: dict[int, str]
+    missing: list[int] = field(default_factory=list)
+    stale: list[int] = field(default_factory=list)
+    disordered: list[int] = field(default_factory=list)
+    unreadable: dict[int, str] = field(default_factory=dict)
     """Why the expression fails."""
-    words: dict[int, str]
-    """What the words of a chunk, by its number, are to be of."""
-    following: int | None
+    words: dict[int, str] = field(default_factory=dict)
+    """The texts of chunks, by number, whose words are another text's."""
+    wordless: dict[int, str] = field(default_factory=dict)
+    """And of those that have none."""
+    following: int | None = None
     """Where the next slice begins; None at the end."""
-    rows: int
+    rows: int = SLICE_ROWS
     """How many the next one has at most."""
 
+    def leave_out(self, waits: Container[SqlValue]) -> None:
+        """Forget rows that wait."""
+        for keys in (self.missing, self.stale, self.disordered):
+            keys[:] = [key for key in keys if key not in waits]
+        self.unreadable = {k: why for k, why in self.unreadable.items() if k not in waits}
 
-class VectorFaults(NamedTuple):
+
+@dataclass
+class VectorFaults:
     """What is wrong with a slice of vectors: chunks with the keys of their rows."""
 
-    width: list[Row]
-    not_finite: list[Row]
-    not_unit: list[Row]
-    codes: list[Row]
+    width: list[Row] = field(default_factory=list)
+    not_finite: list[Row] = field(default_factory=list)
+    not_unit: list[Row] = field(default_factory=list)
+    codes: list[Row] = field(default_factory=list)
     """Those whose code is another."""
-    following: int | None
+    following: int | None = None
+    """Where the next slice begins; None at the end."""
 
     @property
     def unsound(self) -> list[SqlValue]:
@@ -75,13 +88,13 @@ class VectorFaults(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A chunk without its vector."""
+    """A chunk without its vector; damaged, it may hold values of any type."""
 
-    chunk: SqlValue
-    ordinal: SqlValue
-    start: SqlValue
-    stop: SqlValue
-    digest: SqlValue
+    chunk: Any
+    ordinal: Any
+    start: Any
+    stop: Any
+    digest: Any
 
 
 def rows(index: Index, start: int, most: int, *, words: bool) -> Plan[RowFaults]:
@@ -89,7 +102,7 @@ def rows(index: Index, start: int, most: int, *, words: bool) -> Plan[RowFaults]
 
     :param words: whether to compare the words of their chunks, too
     """
-    found = RowFaults([], [], [], {}, {}, None, most)
+    found = RowFaults()
     keys = yield from _keys(index, start, most)
     if not keys:
         return found
@@ -98,36 +111,29 @@ def rows(index: Index, start: int, most: int, *, words: bool) -> Plan[RowFaults]
     chunks: dict[SqlValue, list[_Part]] = {}
     for key, *part in (yield Statement(CHUNKS.format(index.chunk_table), (json.dumps(keys),))):
         chunks.setdefault(key, []).append(_Part(*part))
-    space = Space(index.model, index.dimension, index.space)
-    expected: dict[SqlValue, str] = {}
+    space = space_of(index)
+    good: dict[int, str] = {}
     for key, (_, text) in read.rows.items():
         parts = chunks.get(key, [])
         if not parts and text is not None:
             found.missing.append(key)
-        elif parts and (text is None or not _follow(parts)):
-            (found.stale if text is None else found.disordered).append(key)
-        elif parts and text is not None:
-            fault = _fault(space, parts, text)
-            if fault:
-                (found.stale if fault == "stale" else found.disordered).append(key)
-            elif words:
-                expected |= {part.chunk: text[part.start : part.stop] for part in parts}  # type: ignore[misc]
+        elif parts and (text is None or _is_stale(space, parts, text)):
+            found.stale.append(key)
+        elif parts and text is not None and not _follow(parts, len(text)):
+            found.disordered.append(key)
+        elif text is not None:
+            good[key] = text
     found.unreadable.update(read.failed)
-    if words:
-        owner = {part.chunk: key for key, parts in chunks.items() for part in parts}
-        wrong = yield from _other_words(index, expected, encoding)
-        waits = yield from _waiting(index, {owner[chunk] for chunk in wrong})
-        found.words.update((c, t) for c, t in wrong.items() if owner[c] not in waits)  # type: ignore[misc]
     suspects = (*found.missing, *found.stale, *found.disordered, *found.unreadable)
-    waits = yield from _waiting(index, suspects)
+    found.leave_out((yield from waiting_among(index, suspects)))
+    if words:
+        yield from _compare_words(index, found, good, chunks, encoding)
     characters = sum(len(text) for _, text in read.rows.values() if text)
-    return RowFaults(
-        *([key for key in some if key not in waits] for some in found[:3]),
-        {key: why for key, why in found.unreadable.items() if key not in waits},
-        found.words,
-        keys[-1] + 1 if keys[-1] < HIGHEST else None,
-        max(1, most // 2) if characters > SLICE_CHARACTERS else min(2 * most, SLICE_ROWS),
-    )
+    found.following = keys[-1] + 1 if keys[-1] < HIGHEST else None
+    found.rows = min(2 * most, SLICE_ROWS)
+    if characters > SLICE_CHARACTERS:
+        found.rows = max(1, most // 2)
+    return found
 
 
 def chunks(index: Index, start: int, *, codes: bool) -> Plan[VectorFaults]:
@@ -135,41 +141,44 @@ def chunks(index: Index, start: int, *, codes: bool) -> Plan[VectorFaults]:
 
     :param codes: whether to compare their codes, too
     """
-    found = VectorFaults([], [], [], [], None)
+    found = VectorFaults()
     listed = yield Statement(VECTORS.format(index.chunk_table), (start, SLICE_CHUNKS))
     if not listed:
         return found
     size = index.dimension * vectors.FLOAT_BYTES
-    whole = [row for row in listed if isinstance(row[2], bytes) and len(row[2]) == size]
-    floats = np.frombuffer(b"".join(row[2] for row in whole), dtype="<f4")  # type: ignore[misc]
-    matrix = floats.reshape(-1, index.dimension)
+    whole: list[Row] = []
+    for row in listed:
+        blob = row[2]
+        (whole if isinstance(blob, bytes) and len(blob) == size else found.width).append(row)
+    joined = b"".join(blob for *_, blob in whole if isinstance(blob, bytes))
+    matrix = np.frombuffer(joined, dtype="<f4").reshape(-1, index.dimension)
     finite = np.isfinite(matrix).all(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         norms = np.linalg.norm(matrix.astype(np.float64), axis=1)
         unit = np.abs(norms - 1.0) < UNIT_TOLERANCE
-    fit = {row[0] for row in whole}
-    found.width.extend((chunk, key) for chunk, key, _ in listed if chunk not in fit)
-    found.not_finite.extend(row[:2] for row, is_so in zip(whole, finite, strict=True) if not is_so)
-    wrong = finite & ~unit
-    found.not_unit.extend(row[:2] for row, is_so in zip(whole, wrong, strict=True) if is_so)
+    for row, is_finite, is_unit in zip(whole, finite, unit, strict=True):
+        if not is_unit:
+            (found.not_unit if is_finite else found.not_finite).append(row)
     if codes:
-        sound = [row for row, is_so in zip(whole, unit, strict=True) if is_so]
-        expected = vectors.code(matrix[unit])
+        sound = [row for row, is_unit in zip(whole, unit, strict=True) if is_unit]
         asked = (json.dumps([row[0] for row in sound]),)
-        stored = dict((yield Statement(CODES.format(index.code_table), asked)))
-        pairs = zip(sound, expected, strict=True)
-        found.codes.extend(
-            row[:2]
-            for row, code in pairs
-            if row[0] in stored and stored[row[0]] != code.tobytes()
-        )
-    suspects = {key for some in found[:4] for _, key in some}  # type: ignore[union-attr]
-    waits = yield from _waiting(index, suspects)
+        rows = yield Statement(CODES.format(index.code_table), asked)
+        stored = {row[0]: row[1] for row in rows}
+        for row, code in zip(sound, vectors.code(matrix[unit]), strict=True):
+            if row[0] in stored and stored[row[0]] != code.tobytes():
+                found.codes.append(row)
+    every = (found.width, found.not_finite, found.not_unit, found.codes)
+    waits = yield from waiting_among(index, {row[1] for some in every for row in some})
+    for some in every:
+        some[:] = [row[:2] for row in some if row[1] not in waits]
     last = int(str(listed[-1][0]))
-    return VectorFaults(
-        *([row for row in some if row[1] not in waits] for some in found[:4]),  # type: ignore[union-attr]
-        last + 1 if last < HIGHEST else None,
-    )
+    found.following = last + 1 if last < HIGHEST else None
+    return found
+
+
+def space_of(index: Index) -> Space:
+    """The embedding space that *index* was made with, whether its model is here or not."""
+    return Space(index.model, index.dimension, index.space)
 
 
 def _keys(index: Index, start: int, most: int) -> Plan[list[int]]:
@@ -181,37 +190,54 @@ def _keys(index: Index, start: int, most: int) -> Plan[list[int]]:
     return [int(str(key)) for (key,) in found]
 
 
-def _follow(parts: Sequence[_Part]) -> bool:
-    """Whether the chunks of a row are numbered from 0, and each begins where another may end."""
-    if [part.ordinal for part in parts] != list(range(len(parts))) or parts[0].start != 0:
+def _is_stale(space: Space, parts: Sequence[_Part], text: str) -> bool:
+    """Whether chunks are of another text; where their spans make no sense, that is not known."""
+    if not all(isinstance(p.start, int) and isinstance(p.stop, int) for p in parts):
+        return False
+    spans = (text[part.start : part.stop] for part in parts)
+    same = (
+        space.key("document", span) == part.digest for span, part in zip(spans, parts, strict=True)
+    )
+    return not all(same) or max(part.stop for part in parts) < len(text)
+
+
+def _follow(parts: Sequence[_Part], length: int) -> bool:
+    """Whether chunks are numbered from 0, and go on from each other through the whole text."""
+    if [part.ordinal for part in parts] != list(range(len(parts))):
         return False
     if not all(isinstance(p.start, int) and isinstance(p.stop, int) for p in parts):
         return False
-    pairs = zip(parts, parts[1:], strict=False)
-    return all(a.start < b.start <= a.stop < b.stop for a, b in pairs)  # type: ignore[operator]
+    ends = parts[0].start == 0 and parts[-1].stop == length
+    return ends and all(a.start < b.start <= a.stop < b.stop for a, b in pairwise(parts))
 
 
-def _fault(space: Space, parts: Sequence[_Part], text: str) -> str | None:
-    """What is wrong with chunks that follow each other, if they are to be those of *text*."""
-    spans = [text[part.start : part.stop] for part in parts]  # type: ignore[misc]
-    digests = [space.key("document", span) for span in spans]
-    if digests != [part.digest for part in parts] or parts[-1].stop < len(text):  # type: ignore[operator]
-        return "stale"
-    return None if parts[-1].stop == len(text) else "disordered"
-
-
-def _other_words(
-    index: Index, expected: Mapping[SqlValue, str], encoding: str
-) -> Plan[dict[SqlValue, str]]:
-    """Those of *expected*, texts by chunk, of which the words are missing or another text's."""
-    stored = yield Statement(WORDS.format(index.word_table), (json.dumps(list(expected)),))
-    texts = {
-        chunk: text.decode(encoding, "replace") for chunk, text in stored if isinstance(text, bytes)
+def _compare_words(
+    index: Index,
+    found: RowFaults,
+    texts: Mapping[int, str],
+    chunks: Mapping[SqlValue, Sequence[_Part]],
+    encoding: str,
+) -> Plan[None]:
+    """Note the chunks of rows with these *texts* whose words are missing, or of another text."""
+    expected = {
+        part.chunk: (key, text[part.start : part.stop])
+        for key, text in texts.items()
+        for part in chunks.get(key, ())
     }
-    return {chunk: text for chunk, text in expected.items() if texts.get(chunk) != text}
+    asked = (json.dumps(list(expected)),)
+    stored = {
+        chunk: text.decode(encoding, "replace")
+        for chunk, text in (yield Statement(WORDS.format(index.word_table), asked))
+        if isinstance(text, bytes)
+    }
+    wrong = {chunk: each for chunk, each in expected.items() if stored.get(chunk) != each[1]}
+    waits = yield from waiting_among(index, {key for key, _ in wrong.values()})
+    for chunk, (key, text) in wrong.items():
+        if key not in waits:
+            (found.words if chunk in stored else found.wordless)[chunk] = text
 
 
-def _waiting(index: Index, keys: Iterable[SqlValue]) -> Plan[set[SqlValue]]:
+def waiting_among(index: Index, keys: Iterable[SqlValue]) -> Plan[set[SqlValue]]:
     """Those of *keys* that wait."""
     asked = list(keys)
     if not asked:

@@ -5,7 +5,7 @@ page of 4,096) and 410 for its code.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from sqlembed.engine.space import Space
 from sqlembed.errors import OptionError, SchemaError
@@ -24,7 +24,7 @@ UPDATE main.sqlembed_catalog SET triggers = (
     SELECT json_group_object(name, sql) FROM main.sqlite_schema
     WHERE type = 'trigger' AND name IN (SELECT value FROM json_each(?2))
 ) WHERE index_id = ?1 RETURNING triggers"""
-TABLES = """
+CHUNK_TABLE = """
 CREATE TABLE main.sqlembed_chunk_{id}(
     chunk INTEGER PRIMARY KEY,
     key INTEGER NOT NULL,       -- of the application's row
@@ -34,8 +34,7 @@ CREATE TABLE main.sqlembed_chunk_{id}(
     digest BLOB NOT NULL,       -- hash of (embedding space, role, text)
     vector BLOB NOT NULL        -- float32, little-endian, unit length
 );
-CREATE INDEX main.sqlembed_chunk_{id}_key ON sqlembed_chunk_{id}(key);
-CREATE VIRTUAL TABLE main.sqlembed_code_{id} USING vec0(code int8[{dimension}]);"""
+CREATE INDEX main.sqlembed_chunk_{id}_key ON sqlembed_chunk_{id}(key);"""
 DELETE_ENTRY = """
 DELETE FROM main.sqlembed_queue
 WHERE generation = ? AND generation < (SELECT max(generation) FROM main.sqlembed_queue)"""
@@ -61,16 +60,12 @@ def create(name: str, source: Source, space: Space, options: Options) -> Plan[In
     lasting = options.lasting
     rows = yield Statement(CATALOG_ROW, (name, source.to_json(), *facts, lasting.to_json()))
     index_id = int(rows[0][0])  # type: ignore[arg-type]
-    yield Statement(TABLES.format(id=index_id, dimension=space.dimension))
+    yield Statement(CHUNK_TABLE.format(id=index_id))
+    yield Statement(codes.CREATE.format(f"sqlembed_code_{index_id}", space.dimension))
     if options.words is not None:
-        yield from _create_words(name, f"sqlembed_word_{index_id}", options.words)
+        yield from create_words(name, f"sqlembed_word_{index_id}", options.words)
     if source.mapped:
-        names = mapped_names(source)
-        columns = ", ".join(
-            f"{name} NOT NULL COLLATE {quote(collation)}"
-            for name, collation in zip(names, source.collations, strict=True)
-        )
-        yield Statement(KEY_TABLE.format(id=index_id, columns=columns, names=", ".join(names)))
+        yield from _create_keys(index_id, source)
     statements = triggers(index_id, source)
     for statement in statements.values():
         yield Statement(statement)
@@ -78,7 +73,8 @@ def create(name: str, source: Source, space: Space, options: Options) -> Plan[In
     return Index(index_id, name, source, *facts, json.loads(str(stored[0][0])), lasting)
 
 
-def _create_words(name: str, table: str, tokenizer: str) -> Plan[None]:
+def create_words(name: str, table: str, tokenizer: str) -> Plan[None]:
+    """Make the empty table of the words of the index *name*."""
     try:
         yield Statement(WORDS.format(table, quote(tokenizer)))
     except StatementError as error:
@@ -86,6 +82,27 @@ def _create_words(name: str, table: str, tokenizer: str) -> Plan[None]:
             f"the words of index {name} cannot be kept with the tokenizer {tokenizer!r}: {error};"
             ' choose one of FTS5, or do without: {"words": null}'
         ) from error
+
+
+def _create_keys(index_id: int, source: Source) -> Plan[None]:
+    names = mapped_names(source)
+    columns = ", ".join(
+        f"{name} NOT NULL COLLATE {quote(collation)}"
+        for name, collation in zip(names, source.collations, strict=True)
+    )
+    yield Statement(KEY_TABLE.format(id=index_id, columns=columns, names=", ".join(names)))
+
+
+def restore(index: Index, source: Source, here: Container[str]) -> Plan[int]:
+    """Make the plain tables of *index* that are not *here*; how many they were."""
+    done = 0
+    if index.chunk_table not in here:
+        yield Statement(CHUNK_TABLE.format(id=index.index_id))
+        done += 1
+    if source.mapped and index.key_table not in here:
+        yield from _create_keys(index.index_id, source)
+        done += 1
+    return done
 
 
 def drop(index: Index) -> Plan[None]:
