@@ -18,6 +18,7 @@ VERBS = {
     "search": "Find the rows that answer a question best.",
     "flush": "Store the vectors of rows that wait.",
     "status": "Show a database's indexes, and how much of them waits.",
+    "check": "Say what is wrong with a database's indexes, and put it right.",
     "pull": "Get a model's weights and install them.",
     "models": "Show every model known here.",
     "convert": "Turn a model's directory or file into a GGUF.",

@@ -143,12 +143,13 @@ def _watch(index: Index) -> Plan[None]:
 
 def _codes(index: Index) -> Plan[int]:
     """Make the codes anew if they are not in step, or half of their space is wasted."""
+    tables = yield from codes.numbered(index)
     damaged = index.code_table not in (yield from check.usable(index))
     wrong = 1 if damaged else (yield from _wrong_codes(index))
     if wrong:
         yield from codes.renew(index)
     yield from codes.tidy(index)
-    return wrong
+    return wrong or len(tables) - 1
 
 
 def _wrong_codes(index: Index) -> Plan[int]:
