@@ -99,6 +99,9 @@ def renew(index: Index) -> Plan[None]:
     :raises SchemaError: they do not come out in step
     """
     yield Boundary.BEGIN
+    if not (yield from catalog.still(index)):
+        yield Boundary.COMMIT
+        return
     tables = yield from numbered(index)
     newest = max(tables, default=0)
     new = tables.get(newest, "")

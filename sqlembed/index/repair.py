@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from sqlembed.errors import SchemaError, SqlembedError
+from sqlembed.errors import NotFoundError, SchemaError, SqlembedError
 from sqlembed.index import catalog, check, codes, faults, pairs, store
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
@@ -36,22 +36,26 @@ COUNT_UNKNOWN = """
 SELECT count(*) FROM main.{} WHERE index_id NOT IN (SELECT index_id FROM main.sqlembed_catalog)"""
 
 
+class _IrreparableError(SchemaError):
+    """An index cannot be repaired; no transaction is open."""
+
+
 def repair(name: str | None) -> Plan[int]:
     """Repair an index, or all of them and what was left over; the number of things put right.
 
-    :raises SqlembedError: an index cannot be repaired; the others are
+    :raises SchemaError: an index cannot be repaired; the others are
     """
     yield from catalog.bring_forward()
-    done, failures = 0, list[SqlembedError]()
+    done, failures = 0, list[_IrreparableError]()
     for index in (yield from check.chosen(name)):
         try:
             done += yield from _repair(index)
-        except SqlembedError as error:
+        except _IrreparableError as error:
             failures.append(error)
     if name is None:
         done += yield from _sweep()
     if failures:
-        raise failures[0]
+        raise SchemaError(str(failures[0])) from failures[0]
     return done
 
 
@@ -76,8 +80,12 @@ def _prepare(index: Index) -> Plan[tuple[Index, int, bool]]:
     :returns: the index as it is now; how much was made; whether every row has to be compared before
         the catalog may say that the table is watched
     """
+    yield from _same_source(index)  # what cannot be is said before anything is begun
     yield Boundary.BEGIN
-    seen = yield from _same_source(index)
+    if not (yield from catalog.still(index)):
+        yield Boundary.COMMIT
+        raise NotFoundError(f"index {index.name} was dropped meanwhile")
+    seen = yield from sources.inspect(index.source.table, index.source.expression)
     here = yield from check.usable(index)
     changed = yield from check.changed_triggers(index)
     lost = index.chunk_table not in here or (seen.mapped and index.key_table not in here)
@@ -99,8 +107,8 @@ def _prepare(index: Index) -> Plan[tuple[Index, int, bool]]:
     return again or index, done + len(here & _unneeded(index)), True
 
 
-def _same_source(index: Index) -> Plan[sources.Source]:
-    """The table that *index* watches as it is now.
+def _same_source(index: Index) -> Plan[None]:
+    """See that the table that *index* watches still is what it was made for.
 
     :raises SchemaError: it is another one
     """
@@ -111,11 +119,10 @@ def _same_source(index: Index) -> Plan[sources.Source]:
         raise _irreparable(index, str(error)) from error
     if (seen.key, seen.collations, seen.mapped) != (old.key, old.collations, old.mapped):
         raise _irreparable(index, f"table {old.table} has another primary key")
-    return seen
 
 
-def _irreparable(index: Index, reason: str) -> SchemaError:
-    return SchemaError(
+def _irreparable(index: Index, reason: str) -> _IrreparableError:
+    return _IrreparableError(
         f"index {index.name} cannot be repaired: {reason}. Make it again (vectors come from the"
         f" cache): SELECT sqlembed_drop('{index.name}'), then sqlembed_index()"
     )
@@ -136,9 +143,12 @@ def _watch(index: Index) -> Plan[None]:
     names = list(index.triggers)
     yield Boundary.BEGIN
     rows = yield Statement(store.CATALOG_TRIGGERS, (index.index_id, json.dumps(names)))
-    if rows and len(json.loads(str(rows[0][0]))) != len(names):
-        raise _irreparable(index, "its triggers were dropped again")
+    lost = bool(rows) and len(json.loads(str(rows[0][0]))) != len(names)
+    if lost:
+        yield Statement(UNWATCHED, (json.dumps(index.triggers), index.index_id))
     yield Boundary.COMMIT
+    if lost:
+        raise _irreparable(index, "a trigger was dropped meanwhile; call it again")
 
 
 def _codes(index: Index) -> Plan[int]:
@@ -168,6 +178,9 @@ def _word_table(index: Index) -> Plan[int]:
     if index.words is None or index.word_table in (yield from check.usable(index)):
         return 0
     yield Boundary.BEGIN
+    if not (yield from catalog.still(index)):
+        yield Boundary.COMMIT
+        return 0
     yield Statement(f"DROP TABLE IF EXISTS main.{index.word_table}")
     yield from store.create_words(index.name, index.word_table, index.words)
     start: int | None = faults.LOWEST

@@ -1,11 +1,16 @@
 """sqlembed_check finds each kind of damage, and sqlembed_repair mends it; neither says more."""
 
+import lzma
 import struct
 from pathlib import Path
 
+import apsw
 import pytest
 from harness import Sql
 
+import sqlembed
+from sqlembed.doors import plans
+from sqlembed.engine.local import LocalEngine
 from sqlembed.index import codes, knn
 
 CHECK = "SELECT kind, count, example FROM sqlembed_check('t')"
@@ -295,3 +300,92 @@ def test_codes_come_back_when_most_rows_are_deleted(
         assert sql.one("SELECT bytes FROM sqlembed_status") > 64 * 1024
     sql("SELECT sqlembed_drop('t')")
     assert sql("SELECT name FROM sqlite_schema WHERE name GLOB 'sqlembed_code*'") == []
+
+
+def test_a_database_that_can_only_be_read(t: Sql, engine: LocalEngine) -> None:
+    t("DELETE FROM sqlembed_word_1 WHERE rowid = 3")
+    reader = Sql(sqlembed.connect(t.db_path, flags=apsw.SQLITE_OPEN_READONLY, engine=engine))
+    assert reader(CHECK) == [("words", 1, 3)]
+    assert "readonly" in reader.error("SELECT sqlembed_repair()")
+    reader.close()
+
+
+@pytest.mark.doors("apsw")
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_a_database_in_utf_16(sql: Sql, encoding: str) -> None:
+    sql(f"PRAGMA encoding = '{encoding}'")
+    sql("CREATE TABLE t(id TEXT PRIMARY KEY, body TEXT)")
+    sql("INSERT INTO t VALUES ('ä', 'Grüße 🙂 aus Köln'), ('b', 'plain')")
+    sql("SELECT sqlembed_index('t', 'body')")
+    assert sql("SELECT * FROM sqlembed_check") == []
+    sql("UPDATE t SET body = 'Grüße' WHERE id = 'ä'")
+    sql("DELETE FROM sqlembed_queue WHERE index_id = 1")
+    assert sql(CHECK) == [("stale", 1, "ä")]
+    assert sql.one("SELECT sqlembed_repair()") == 1
+    assert sql("SELECT * FROM sqlembed_check") == []
+
+
+@pytest.mark.doors("apsw")
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_older_format_is_checked_as_it_is(
+    number: int, tmp_path: Path, engine: LocalEngine
+) -> None:
+    packed = Path(__file__).with_name(f"format_{number}.db.xz")
+    path = tmp_path / "old.db"
+    path.write_bytes(lzma.decompress(packed.read_bytes()))
+    old = Sql(sqlembed.connect(str(path), flags=apsw.SQLITE_OPEN_READONLY, engine=engine))
+    assert {row[1] for row in old("SELECT * FROM sqlembed_check")} <= {"model", "stale"}
+    old.close()
+
+
+@pytest.mark.doors("apsw")
+@pytest.mark.parametrize("journal", ["WAL", "DELETE"])
+def test_a_repair_that_is_killed_anywhere_leaves_right_rows_or_waiting_ones(
+    t: Sql, engine: LocalEngine, journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every transaction of a repair is the last one once; what follows is as if killed there."""
+    t(f"PRAGMA journal_mode = {journal}")
+    monkeypatch.setattr("sqlembed.index.repair.SLICE_ROWS", 2)
+    monkeypatch.setattr(codes, "SLICE_CHUNKS", 4)
+    monkeypatch.setattr(knn, "EXACT_CHUNKS", 0)
+    begin = plans.Transaction.begin
+    left = [0]
+
+    def end_there(transaction: plans.Transaction) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        begin(transaction)
+
+    finished = 0
+    for most in range(60):
+        for statement in (
+            "DROP TRIGGER sqlembed_1_text",
+            "UPDATE t SET body = 'another ' || id WHERE id % 2",
+            f"DELETE FROM {t.one('SELECT codes FROM sqlembed_catalog') or 'sqlembed_code_1'} WHERE rowid > 3",
+            "DELETE FROM sqlembed_word_1 WHERE rowid < 9",
+            "DELETE FROM sqlembed_chunk_1 WHERE key = 2",
+        ):
+            t(statement)
+        left[0] = most
+        with monkeypatch.context() as patch:
+            patch.setattr(plans.Transaction, "begin", end_there)
+            try:
+                t("SELECT sqlembed_repair('t')")
+                finished += 1
+            except KeyboardInterrupt:
+                pass
+        problem = t.one("SELECT problem FROM sqlembed_status")
+        if problem is None:  # then every row is right, or waits
+            kinds = set(t("SELECT kind FROM sqlembed_check"))
+            assert not kinds & {"missing", "stale", "disordered"}
+        t("SELECT sqlembed_repair('t')")
+        assert t("SELECT * FROM sqlembed_check") == []
+        t("SELECT sqlembed_flush()")
+        assert t("SELECT * FROM sqlembed_check") == []
+        t("UPDATE t SET body = 'row number ' || id WHERE id < 100")
+        t("SELECT sqlembed_flush()")
+        if finished > 2:
+            break
+    assert finished and most > 10
+    same_as_new(t)
