@@ -19,6 +19,7 @@ VERBS = {
     "flush": "Store the vectors of rows that wait.",
     "work": "Store what waits in many databases, in the background.",
     "status": "Show a database's indexes, and how much of them waits.",
+    "check": "Say what is wrong with a database's indexes, and put it right.",
     "pull": "Get a model's weights and install them.",
     "models": "Show every model known here.",
     "convert": "Turn a model's directory or file into a GGUF.",

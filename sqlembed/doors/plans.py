@@ -66,6 +66,10 @@ def run(db: apsw.Connection, plan: Plan[Result], patience: float = BUSY_SECONDS)
             if db.txn_state("main") == apsw.SQLITE_TXN_READ:
                 raise BusyError(ANOTHER_WRITES) from error
             raise
+        except apsw.CorruptError as error:
+            if _extended(error) == apsw.SQLITE_CORRUPT_VTAB:  # a table of FTS5, not the file
+                raise StatementError(str(error)) from error
+            raise
 
     try:
         return drive(plan, perform)
@@ -121,8 +125,12 @@ def _patiently(db: apsw.Connection, work: Callable[[], Result], patience: float)
 
 
 def _is_snapshot(error: apsw.BusyError) -> bool:
+    return _extended(error) == apsw.SQLITE_BUSY_SNAPSHOT
+
+
+def _extended(error: apsw.Error) -> int:
     code: int = getattr(error, "extendedresult", 0)  # not in APSW's annotations
-    return code == apsw.SQLITE_BUSY_SNAPSHOT
+    return code
 
 
 def _as_it_is(_: apsw.Cursor, row: Row) -> Row:

@@ -251,10 +251,11 @@ static const char *reason(struct link *link, const struct outcome *outcome) {
   return sqlite3_errcode(link->db) ? sqlite3_errmsg(link->db) : sqlite3_errstr(outcome->sql);
 }
 
-/* FAILED: why a statement did not run. Busy, interrupted and full are no plan's to handle; they end
-   the call, and the host is told SQLite's own code. */
+/* FAILED: why a statement did not run. Busy, interrupted, full and a corrupt file are no plan's to handle;
+   they end the call, and the host is told SQLite's own code. A virtual table that is corrupt is its own. */
 static int put_failure(struct link *link, struct buffer *b, const struct outcome *outcome) {
   int code = outcome->sql & 0xff, fatal = code != SQLITE_ERROR && code != SQLITE_LOCKED;
+  if (sqlite3_extended_errcode(link->db) == SQLITE_CORRUPT_VTAB) fatal = 0;
   const char *words = reason(link, outcome);
   link_fail(link, code, "%s", words);
   size_t begin = frame_begin(b, FAILED);

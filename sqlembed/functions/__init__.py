@@ -6,6 +6,7 @@ in ``FUNCTIONS``. None knows how SQL reaches it or where the engine runs.
 
 from sqlembed.functions import (
     administration,
+    checking,
     chunking,
     embedding,
     engine,
@@ -24,6 +25,7 @@ ALL: tuple[Function, ...] = (
     *neighbours.FUNCTIONS,
     *searching.FUNCTIONS,
     *administration.FUNCTIONS,
+    *checking.FUNCTIONS,
     *engine.FUNCTIONS,
     *state.FUNCTIONS,
     *working.FUNCTIONS,

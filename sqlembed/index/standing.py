@@ -90,7 +90,9 @@ def _problem(index: Index) -> Plan[str | None]:
 
 def _bytes(index: Index) -> Plan[int | None]:
     """What the tables of *index* take."""
-    names = (index.chunk_table, index.key_table, index.code_table, index.word_table)
+    # Of every table of codes, also one that is being made or dropped.
+    codes = f"sqlembed_code_{index.index_id}"
+    names = (index.chunk_table, index.key_table, codes, index.word_table)
     total = 0
     for name, table in (yield Statement(OWN_TABLES, names)):
         try:

@@ -5,14 +5,11 @@ page of 4,096) and 410 for its code.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
-import numpy as np
-
-from sqlembed import vectors
 from sqlembed.engine.space import Space
 from sqlembed.errors import OptionError, SchemaError
-from sqlembed.index import backlog, rate, waiting
+from sqlembed.index import backlog, codes, rate, waiting
 from sqlembed.index.catalog import Index
 from sqlembed.index.options import Options
 from sqlembed.index.source import Source, mapped_names
@@ -27,7 +24,7 @@ UPDATE main.sqlembed_catalog SET triggers = (
     SELECT json_group_object(name, sql) FROM main.sqlite_schema
     WHERE type = 'trigger' AND name IN (SELECT value FROM json_each(?2))
 ) WHERE index_id = ?1 RETURNING triggers"""
-TABLES = """
+CHUNK_TABLE = """
 CREATE TABLE main.sqlembed_chunk_{id}(
     chunk INTEGER PRIMARY KEY,
     key INTEGER NOT NULL,       -- of the application's row
@@ -37,8 +34,7 @@ CREATE TABLE main.sqlembed_chunk_{id}(
     digest BLOB NOT NULL,       -- hash of (embedding space, role, text)
     vector BLOB NOT NULL        -- float32, little-endian, unit length
 );
-CREATE INDEX main.sqlembed_chunk_{id}_key ON sqlembed_chunk_{id}(key);
-CREATE VIRTUAL TABLE main.sqlembed_code_{id} USING vec0(code int8[{dimension}]);"""
+CREATE INDEX main.sqlembed_chunk_{id}_key ON sqlembed_chunk_{id}(key);"""
 DELETE_ENTRY = """
 DELETE FROM main.sqlembed_queue
 WHERE generation = ? AND generation < (SELECT max(generation) FROM main.sqlembed_queue)"""
@@ -64,16 +60,12 @@ def create(name: str, source: Source, space: Space, options: Options) -> Plan[In
     lasting = options.lasting
     rows = yield Statement(CATALOG_ROW, (name, source.to_json(), *facts, lasting.to_json()))
     index_id = int(rows[0][0])  # type: ignore[arg-type]
-    yield Statement(TABLES.format(id=index_id, dimension=space.dimension))
+    yield Statement(CHUNK_TABLE.format(id=index_id))
+    yield Statement(codes.CREATE.format(f"sqlembed_code_{index_id}", space.dimension))
     if options.words is not None:
-        yield from _create_words(name, f"sqlembed_word_{index_id}", options.words)
+        yield from create_words(name, f"sqlembed_word_{index_id}", options.words)
     if source.mapped:
-        names = mapped_names(source)
-        columns = ", ".join(
-            f"{name} NOT NULL COLLATE {quote(collation)}"
-            for name, collation in zip(names, source.collations, strict=True)
-        )
-        yield Statement(KEY_TABLE.format(id=index_id, columns=columns, names=", ".join(names)))
+        yield from _create_keys(index_id, source)
     statements = triggers(index_id, source)
     for statement in statements.values():
         yield Statement(statement)
@@ -81,7 +73,8 @@ def create(name: str, source: Source, space: Space, options: Options) -> Plan[In
     return Index(index_id, name, source, *facts, json.loads(str(stored[0][0])), lasting)
 
 
-def _create_words(name: str, table: str, tokenizer: str) -> Plan[None]:
+def create_words(name: str, table: str, tokenizer: str) -> Plan[None]:
+    """Make the empty table of the words of the index *name*."""
     try:
         yield Statement(WORDS.format(table, quote(tokenizer)))
     except StatementError as error:
@@ -89,6 +82,27 @@ def _create_words(name: str, table: str, tokenizer: str) -> Plan[None]:
             f"the words of index {name} cannot be kept with the tokenizer {tokenizer!r}: {error};"
             ' choose one of FTS5, or do without: {"words": null}'
         ) from error
+
+
+def _create_keys(index_id: int, source: Source) -> Plan[None]:
+    names = mapped_names(source)
+    columns = ", ".join(
+        f"{name} NOT NULL COLLATE {quote(collation)}"
+        for name, collation in zip(names, source.collations, strict=True)
+    )
+    yield Statement(KEY_TABLE.format(id=index_id, columns=columns, names=", ".join(names)))
+
+
+def restore(index: Index, source: Source, here: Container[str]) -> Plan[int]:
+    """Make the plain tables of *index* that are not *here*; how many they were."""
+    done = 0
+    if index.chunk_table not in here:
+        yield Statement(CHUNK_TABLE.format(id=index.index_id))
+        done += 1
+    if source.mapped and index.key_table not in here:
+        yield from _create_keys(index.index_id, source)
+        done += 1
+    return done
 
 
 def drop(index: Index) -> Plan[None]:
@@ -104,7 +118,8 @@ def drop(index: Index) -> Plan[None]:
         ) from error
     for trigger in index.triggers:
         yield Statement(f"DROP TRIGGER IF EXISTS main.{trigger}")
-    yield Statement(f"DROP TABLE IF EXISTS main.{index.code_table}")
+    for table in (yield from codes.numbered(index)).values():
+        yield Statement(f"DROP TABLE main.{table}")
     yield Statement(f"DROP TABLE IF EXISTS main.{index.word_table}")
     yield Statement(f"DROP TABLE IF EXISTS main.{index.key_table}")
     yield Statement(LEAVE_QUEUE, (index.index_id,))
@@ -127,7 +142,7 @@ def forget(index: Index, keys: Iterable[int]) -> Plan[None]:
     rows = yield Statement(CHUNKS.format(index.chunk_table), among)
     if rows:
         yield Statement(FORGET.format(index.chunk_table), among)
-        yield Many(f"DELETE FROM main.{index.code_table} WHERE rowid = ?", rows)
+        yield from codes.forget(index, rows)
         if index.words is not None:
             yield Many(f"DELETE FROM main.{index.word_table} WHERE rowid = ?", rows)
 
@@ -147,12 +162,9 @@ def add(index: Index, chunks: list[Row], texts: list[str]) -> Plan[None]:
         return
     rows = yield Statement(f"SELECT coalesce(max(chunk), 0) FROM main.{index.chunk_table}")
     first = int(rows[0][0]) + 1  # type: ignore[arg-type]
-    blobs = b"".join(chunk[5] for chunk in chunks)  # type: ignore[misc]
-    codes = vectors.code(np.frombuffer(blobs, dtype="<f4").reshape(-1, index.dimension))
     numbered: list[Row] = [(first + n, *chunk) for n, chunk in enumerate(chunks)]
-    coded: list[Row] = [(first + n, code.tobytes()) for n, code in enumerate(codes)]
     yield Many(f"INSERT INTO main.{index.chunk_table} VALUES (?, ?, ?, ?, ?, ?, ?)", numbered)
-    yield Many(f"INSERT INTO main.{index.code_table}(rowid, code) VALUES (?, vec_int8(?))", coded)
+    yield from codes.add(index, first, [chunk[5] for chunk in chunks])
     if index.words is not None:
         worded: list[Row] = [(first + n, text) for n, text in enumerate(texts)]
         yield Many(f"INSERT INTO main.{index.word_table}(rowid, text) VALUES (?, ?)", worded)
