@@ -8,6 +8,9 @@ from sqlembed.cli.progress import Bar
 from sqlembed.errors import InputError
 
 WAITING = "SELECT waiting FROM sqlembed_status WHERE name = ? COLLATE NOCASE"
+NEXT = """
+SELECT indexed + waiting FROM sqlembed_status
+WHERE name = ? COLLATE NOCASE AND reindexing IS NOT NULL"""
 FLUSH = "SELECT sqlembed_flush(?, ?)"
 FEWEST_ROWS = 128
 MOST_ROWS = 512
@@ -43,6 +46,40 @@ def store_waiting(connection: apsw.Connection, index: str, bar: Bar) -> int:
     if failure is not None:
         raise failure
     return done
+
+
+def fill_next(connection: apsw.Connection, index: str, bar: Bar) -> int:
+    """Store rows of what is to take the index's place, until it has, or cannot.
+
+    :returns: the number of rows, those of the index itself that changed meanwhile included
+    :raises InputError: some rows fail; the others are stored
+    """
+    done, step, total = 0, FEWEST_ROWS, 0
+    failure: InputError | None = None
+    while (rows := _next(connection, index)) is not None:
+        total = max(total, rows)
+        bar.update(index, done, total)
+        begun = time.monotonic()
+        try:
+            stored = int(str(connection.execute(FLUSH, (index, step)).fetchall()[0][0]))
+        except InputError as error:  # what failed is not tried by the next step
+            if failure is not None and str(error) == str(failure):
+                break  # it is about something else
+            failure = failure or error
+            continue
+        if not stored:
+            break
+        done += stored
+        step = max(FEWEST_ROWS, min(MOST_ROWS, int(stored / (time.monotonic() - begun))))
+    if failure is not None:
+        raise failure
+    return done
+
+
+def _next(connection: apsw.Connection, index: str) -> int | None:
+    """How many rows the index has, if something is to take its place."""
+    found = connection.execute(NEXT, (index,)).fetchall()
+    return int(str(found[0][0])) if found else None
 
 
 def _waiting(connection: apsw.Connection, index: str) -> int:

@@ -6,6 +6,7 @@ in ``FUNCTIONS``. None knows how SQL reaches it or where the engine runs.
 
 from sqlembed.functions import (
     administration,
+    changing,
     chunking,
     embedding,
     engine,
@@ -23,6 +24,7 @@ ALL: tuple[Function, ...] = (
     *neighbours.FUNCTIONS,
     *searching.FUNCTIONS,
     *administration.FUNCTIONS,
+    *changing.FUNCTIONS,
     *engine.FUNCTIONS,
     *state.FUNCTIONS,
 )
