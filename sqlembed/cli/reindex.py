@@ -7,6 +7,7 @@ import click
 from sqlembed.cli.opening import opened
 from sqlembed.cli.progress import rows_bar
 from sqlembed.cli.storing import fill_next
+from sqlembed.errors import InputError
 
 BEGIN = """SELECT sqlembed_reindex(?, ?, '{"backlog": "later"}')"""
 COMPLETE = "SELECT sqlembed_reindex(?, ?)"
@@ -31,9 +32,12 @@ def verb(db: str, index: str, model: str | None) -> None:
             connection.execute(LOAD, (model or own,))
         connection.execute(BEGIN, (index, model))
         try:
-            rows = fill_next(connection, index, bar)
-            # Takes its place, or says why it cannot.
-            rows += int(str(connection.execute(COMPLETE, (index, model)).fetchall()[0][0]))
+            try:
+                rows = fill_next(connection, index, bar)
+            except InputError:  # of rows that fail; so many perhaps that it cannot take its place
+                connection.execute(COMPLETE, (index, model)).fetchall()
+                raise
+            connection.execute(COMPLETE, (index, model)).fetchall()
         except KeyboardInterrupt:
             given = f" {model}" if model else ""
             click.echo(f"stopped; to go on: sqlembed reindex {db} {index}{given}", err=True)

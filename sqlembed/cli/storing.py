@@ -6,10 +6,11 @@ import apsw
 
 from sqlembed.cli.progress import Bar
 from sqlembed.errors import InputError
+from sqlembed.plan import SqlValue
 
 WAITING = "SELECT waiting FROM sqlembed_status WHERE name = ? COLLATE NOCASE"
 NEXT = """
-SELECT indexed + waiting FROM sqlembed_status
+SELECT indexed + waiting, reindexing FROM sqlembed_status
 WHERE name = ? COLLATE NOCASE AND reindexing IS NOT NULL"""
 FLUSH = "SELECT sqlembed_flush(?, ?)"
 FEWEST_ROWS = 128
@@ -56,8 +57,10 @@ def fill_next(connection: apsw.Connection, index: str, bar: Bar) -> int:
     """
     done, step, total = 0, FEWEST_ROWS, 0
     failure: InputError | None = None
-    while (rows := _next(connection, index)) is not None:
-        total = max(total, rows)
+    before: list[tuple[SqlValue, ...]] = []
+    while (now := connection.execute(NEXT, (index,)).fetchall()) and now != before:
+        before = now
+        total = max(total, int(str(now[0][0])))
         bar.update(index, done, total)
         begun = time.monotonic()
         try:
@@ -66,20 +69,14 @@ def fill_next(connection: apsw.Connection, index: str, bar: Bar) -> int:
             if failure is not None and str(error) == str(failure):
                 break  # it is about something else
             failure = failure or error
-            continue
-        if not stored:
-            break
-        done += stored
-        step = max(FEWEST_ROWS, min(MOST_ROWS, int(stored / (time.monotonic() - begun))))
+            before = []
+        else:
+            done += stored
+            step = max(FEWEST_ROWS, min(MOST_ROWS, int(stored / (time.monotonic() - begun))))
+            before = [] if stored else before
     if failure is not None:
         raise failure
     return done
-
-
-def _next(connection: apsw.Connection, index: str) -> int | None:
-    """How many rows the index has, if something is to take its place."""
-    found = connection.execute(NEXT, (index,)).fetchall()
-    return int(str(found[0][0])) if found else None
 
 
 def _waiting(connection: apsw.Connection, index: str) -> int:

@@ -72,9 +72,10 @@ def drain(
     :raises SchemaError: the index misses changes
     :raises SpaceError: it holds vectors of another model
     """
-    if not (yield from catalog.is_watched(index)) and not (yield from catalog.still(index)):
-        return 0  # dropped or replaced meanwhile
-    yield from catalog.check_watched(index)
+    if not (yield from catalog.is_watched(index)):
+        if not (yield from catalog.still(index)):
+            return 0  # dropped or replaced meanwhile
+        yield from catalog.check_watched(index)
     check_space(engine, index)
     try:
         return (yield from _store_all(engine, index, most, {} if failed is None else failed))

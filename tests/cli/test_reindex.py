@@ -46,21 +46,32 @@ def test_rows_that_fail_stop_no_others(run, indexed):
     assert status(run, indexed) == ("wide", 3, 1, None)
 
 
-def test_interrupted_it_says_how_to_go_on(run, indexed, monkeypatch):
+def test_so_many_that_it_cannot_take_its_place(run, indexed, monkeypatch):
+    monkeypatch.setattr("sqlembed.index.reindex.FAILED_ROWS", 0)
     embed = FakeModel.embed
 
-    def interrupt(self, texts, role):
-        if texts == ["see you at dinner"]:
-            raise KeyboardInterrupt
+    def narrow(self, texts, role):
+        if self.manifest.name == "wide" and "late again" in texts:
+            raise RuntimeError("too much for wide")
         return embed(self, texts, role)
 
+    monkeypatch.setattr(FakeModel, "embed", narrow)
+    assert "index sms stays as it is: 1 rows" in run.failure("reindex", indexed, "sms", "wide")
+    assert status(run, indexed) == ("fake", 4, 0, "wide, 75 % filled, 1 rows fail")
+
+
+def test_interrupted_it_says_how_to_go_on(run, indexed, monkeypatch):
+    def interrupted(connection, *_):
+        connection.execute("SELECT sqlembed_flush('sms', 2)").fetchall()
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(FakeModel, "embed", interrupt)
+        patch.setattr("sqlembed.cli.reindex.fill_next", interrupted)
         result = run("reindex", indexed, "sms", "wide")
     assert result.exit_code == 130
     assert f"to go on: sqlembed reindex {indexed} sms wide" in result.stderr
-    assert status(run, indexed)[0] == "fake"
-    assert run("reindex", indexed, "sms", "wide").exit_code == 0
+    assert status(run, indexed) == ("fake", 4, 0, "wide, 50 % filled")
+    assert run("reindex", indexed, "sms", "wide").stdout.startswith("sms: 2 rows")
     assert status(run, indexed) == ("wide", 4, 0, None)
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import apsw
 import pytest
@@ -347,3 +348,66 @@ def test_what_was_drained_takes_its_place_by_advance(t: Sql, engine: LocalEngine
     as_the_table(t, "wide")
     t("SELECT sqlembed_drop('t')")
     assert run(t.db, reindex.advance(engine, shadow)) is False
+
+
+@pytest.mark.doors("apsw")
+@pytest.mark.parametrize("journal", ["WAL", "DELETE"])
+def test_under_load_no_search_fails_or_mixes(t: Sql, engine: LocalEngine, journal: str) -> None:
+    t(f"PRAGMA journal_mode = {journal}")
+    problems: list[object] = []
+    ended = Event()
+
+    def connected() -> apsw.Connection:
+        db = sqlembed.connect(t.db_path, engine=engine)
+        db.set_busy_timeout(20_000)
+        return db
+
+    def search() -> None:
+        db = connected()
+        while not ended.is_set():
+            for row in (7, 8, 9):
+                text = f"row number {row}"
+                found = db.execute("SELECT id, distance FROM knn('t', ?, 1)", (text,)).fetchall()
+                if [(key, distance < 1e-6) for key, distance in found] != [(row, True)]:
+                    problems.append(found)
+        db.close()
+
+    def write() -> None:
+        db = apsw.Connection(t.db_path)
+        db.set_busy_timeout(20_000)
+        for n in range(10**6):
+            if ended.is_set():
+                break
+            db.execute("INSERT OR REPLACE INTO t VALUES (?, ?)", (10 + n % 40, f"written {n}"))
+            if n % 3 == 0:
+                db.execute("DELETE FROM t WHERE id = ?", (10 + n * 7 % 40,))
+        db.close()
+
+    def change() -> None:
+        db = connected()
+        for model in ("wide", "fake", "wide"):
+            db.execute("SELECT sqlembed_reindex('t', ?)", (model,)).fetchall()
+        db.close()
+
+    def flush() -> None:
+        db = connected()
+        while not ended.is_set():
+            db.execute("SELECT sqlembed_flush()").fetchall()
+        db.close()
+
+    def watched(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as problem:
+            problems.append(problem)
+
+    threads = [Thread(target=watched, args=(work,)) for work in (search, write, flush)]
+    for thread in threads:
+        thread.start()
+    watched(change)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    t("SELECT sqlembed_flush()")
+    as_the_table(t, "wide")
