@@ -19,7 +19,7 @@ from sqlembed.index.embedding import check_space
 from sqlembed.index.options import Lasting, Options
 from sqlembed.index.source import Source, mapped_names
 from sqlembed.index.standing import LAST_ERROR
-from sqlembed.plan import Boundary, Plan, Statement
+from sqlembed.plan import Boundary, Plan, Statement, StatementError
 
 MOST_ROUNDS = 5
 """Times that what changed while the shadow was filled is stored, before it takes the old one's
@@ -177,7 +177,7 @@ def complete(engine: Engine, shadow: Index) -> Plan[int]:
                 f"what index {shadow.name} was to become was superseded: another call has dropped"
                 " it, or wants something else; what it is now: SELECT * FROM sqlembed_status"
             )
-        raise InputError((yield from obstacle(now)) or _unfinished(now))
+        raise InputError((yield from _stuck(now)) or _unfinished(now))
     now = yield from _now(shadow)
     if now is not None and now.state == "live":
         done += yield from flush.drain(engine, now, None, failed)
@@ -231,16 +231,31 @@ def advance(engine: Engine, shadow: Index) -> Plan[bool]:
     """Have *shadow* take its place if every row that it began with is stored, or fails.
 
     What changed since then is stored first, but for so many times only: a writer that never stops
-    must not put it off for ever. To be called when the shadow has been drained; a no costs little.
+    must not put it off for ever.
 
     :returns: whether it has; also if another did it
     """
     for rounds_left in reversed(range(MOST_ROUNDS)):
-        if not (yield from _is_filled(shadow)):
+        if (yield from take_place(shadow, whatever_waits=not rounds_left)):
+            return True
+        if not (yield from _is_filled(shadow)) or (yield from _stuck(shadow)) is not None:
             return False
-        if not rounds_left or (yield from waiting.count(shadow)) <= FEW_ROWS:
-            break
         yield from flush.drain(engine, shadow)
+    return False
+
+
+def take_place(shadow: Index, *, whatever_waits: bool = False) -> Plan[bool]:
+    """Have *shadow* take its place if every row that it began with is stored, or fails.
+
+    To be called at any time by whoever fills it; a no costs little.
+
+    :param whatever_waits: whether more than a few rows may wait that changed since
+    :returns: whether it has; also if another did it
+    """
+    if not (yield from _is_filled(shadow)):
+        return False
+    if not whatever_waits and (yield from waiting.count(shadow)) > FEW_ROWS:
+        return False
     swapped = yield from _swap(shadow)
     yield from store.free()
     return swapped
@@ -253,7 +268,7 @@ def _swap(shadow: Index) -> Plan[bool]:
     if now is not None and now.state == "shadow" and (yield from _is_filled(now)):
         yield from catalog.check_watched(now)
         old = yield from _numbered(now.replaces)
-        if old is not None and (yield from obstacle(now)) is None:
+        if old is not None and (yield from _obstacle(old, now)) is None:
             yield from store.retire(old)
             yield Statement(PROMOTE, (old.name, old.mode, now.index_id))
             swapped = True
@@ -261,11 +276,16 @@ def _swap(shadow: Index) -> Plan[bool]:
     return swapped
 
 
-def obstacle(shadow: Index) -> Plan[str | None]:
-    """Why *shadow* does not take its place though it is filled, in words."""
+def _stuck(shadow: Index) -> Plan[str | None]:
+    """Why *shadow* does not take its place though it is filled, in words; None if it may."""
     old = yield from _numbered(shadow.replaces)
-    if old is None:
-        return None
+    try:
+        return None if old is None else (yield from _obstacle(old, shadow))
+    except StatementError:
+        return None  # another has replaced the old one, and dropped its tables
+
+
+def _obstacle(old: Index, shadow: Index) -> Plan[str | None]:
     lost = int(str((yield Statement(_lost(old, shadow)))[0][0]))
     if lost <= FAILED_ROWS:
         return None

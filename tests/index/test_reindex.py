@@ -336,14 +336,22 @@ def test_weights_that_changed_under_the_same_name(t: Sql, fake_data: Path) -> No
 
 
 @pytest.mark.doors("apsw")
-def test_what_was_drained_takes_its_place_by_advance(t: Sql, engine: LocalEngine) -> None:
+def test_what_was_drained_takes_its_place(
+    t: Sql, engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     t(LATER.format("wide"))
     shadow = next(each for each in run(t.db, catalog.every()) if each.state == "shadow")
     assert (shadow.name, shadow.replaces) == ("t", 1)
     assert [each.index_id for each in run(t.db, catalog.listed())] == [1]
     assert run(t.db, reindex.advance(engine, shadow)) is False
+    run(t.db, reindex.flush.drain(engine, shadow, 15))
+    assert run(t.db, reindex.take_place(shadow, whatever_waits=True)) is False
     run(t.db, reindex.flush.drain(engine, shadow))
-    assert run(t.db, reindex.advance(engine, shadow)) is True
+    monkeypatch.setattr(reindex, "FEW_ROWS", 2)
+    t("INSERT INTO t(body) VALUES ('a'), ('b'), ('c')")
+    assert run(t.db, reindex.take_place(shadow)) is False
+    assert run(t.db, reindex.take_place(shadow, whatever_waits=True)) is True
+    assert t("SELECT model, waiting FROM sqlembed_status") == [("wide", 3)]
     assert run(t.db, reindex.advance(engine, shadow)) is True
     as_the_table(t, "wide")
     t("SELECT sqlembed_drop('t')")
