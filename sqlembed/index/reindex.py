@@ -26,6 +26,8 @@ MOST_ROUNDS = 5
 place whatever waits: a writer that never stops must not put that off for ever."""
 FEW_ROWS = 256
 """That may wait when it does: a search embeds so many on the spot."""
+BETWEEN_ROWS = 1024
+"""That are stored in the shadow before it is the old index's turn."""
 FAILED_ROWS, FAILED_SHARE = 10, 0.01
 """Rows that the old index has and that fail in the shadow: with more it takes no place."""
 
@@ -169,8 +171,9 @@ def complete(engine: Engine, shadow: Index) -> Plan[int]:
     :raises SchemaError: another call has given the shadow up
     """
     failed: dict[int, str] = {}
-    done = yield from flush.drain(engine, shadow, None, failed)
-    if not (yield from advance(engine, shadow)):
+    done = yield from _fill(engine, shadow, failed)
+    swapped, more = yield from _advance(engine, shadow)
+    if not swapped:
         now = yield from _now(shadow)
         if now is None or now.state == "dropped":
             raise SchemaError(
@@ -180,10 +183,28 @@ def complete(engine: Engine, shadow: Index) -> Plan[int]:
         raise InputError((yield from _stuck(now)) or _unfinished(now))
     now = yield from _now(shadow)
     if now is not None and now.state == "live":
-        done += yield from flush.drain(engine, now, None, failed)
+        more += yield from flush.drain(engine, now, None, failed)
         if failed:
             raise flush.failure(now, failed)
-    return done
+    return done + more
+
+
+def _fill(engine: Engine, shadow: Index, failed: dict[int, str]) -> Plan[int]:
+    """Store every row of *shadow*, and now and then those that changed in the old index.
+
+    That one is searched meanwhile, and each search embeds what waits.
+    """
+    done = 0
+    while not (yield from _is_filled(shadow)):
+        failures = len(failed)
+        stored = yield from flush.drain(engine, shadow, BETWEEN_ROWS, failed)
+        if not stored and len(failed) == failures:
+            break  # another stores them, or it is gone
+        done += stored
+        old = yield from _numbered(shadow.replaces)
+        if old is not None and (yield from _problem(engine, old)) is None:
+            yield from flush.drain(engine, old)
+    return done + (yield from flush.drain(engine, shadow, None, failed))
 
 
 def go_on(engine: Engine, shadow: Index, most: int | None = None) -> Plan[int]:
@@ -191,9 +212,12 @@ def go_on(engine: Engine, shadow: Index, most: int | None = None) -> Plan[int]:
 
     :returns: the number of rows stored
     """
-    done = yield from flush.drain(engine, shadow, most)
-    yield from advance(engine, shadow)
-    return done
+    if most is None:
+        done = yield from _fill(engine, shadow, {})
+    else:
+        done = yield from flush.drain(engine, shadow, most)
+    _, more = yield from _advance(engine, shadow)
+    return done + more
 
 
 def flush_both(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
@@ -235,13 +259,19 @@ def advance(engine: Engine, shadow: Index) -> Plan[bool]:
 
     :returns: whether it has; also if another did it
     """
+    return (yield from _advance(engine, shadow))[0]
+
+
+def _advance(engine: Engine, shadow: Index) -> Plan[tuple[bool, int]]:
+    """As :func:`advance`; and how many rows it stored."""
+    done = 0
     for rounds_left in reversed(range(MOST_ROUNDS)):
         if (yield from take_place(shadow, whatever_waits=not rounds_left)):
-            return True
+            return True, done
         if not (yield from _is_filled(shadow)) or (yield from _stuck(shadow)) is not None:
-            return False
-        yield from flush.drain(engine, shadow)
-    return False
+            break
+        done += yield from flush.drain(engine, shadow)
+    return False, done
 
 
 def take_place(shadow: Index, *, whatever_waits: bool = False) -> Plan[bool]:
