@@ -15,6 +15,7 @@ INTERRUPTED = 130
 VERBS = {
     "shell": "Run SQL with every function of sqlembed, by hand or from a script.",
     "index": "Index a table's text, and keep it true.",
+    "reindex": "Give an index another model while it is searched.",
     "search": "Find the rows that answer a question best.",
     "flush": "Store the vectors of rows that wait.",
     "work": "Store what waits in many databases, in the background.",

@@ -7,7 +7,7 @@ import click
 from sqlembed.cli.failure import Failure
 from sqlembed.cli.opening import opened
 from sqlembed.cli.progress import rows_bar
-from sqlembed.cli.storing import store_waiting
+from sqlembed.cli.storing import fill_next, store_waiting
 from sqlembed.errors import InputError, NotFoundError
 
 NAMES = "SELECT name FROM sqlembed_status WHERE ?1 IS NULL OR name = ?1 COLLATE NOCASE"
@@ -28,6 +28,7 @@ def verb(db: str, index: str | None) -> None:
             try:
                 with rows_bar() as bar:
                     rows = store_waiting(connection, name, bar)
+                    rows += fill_next(connection, name, bar)
             except InputError as error:  # about rows of this index; the others can be stored
                 failures.append(error)
                 continue

@@ -39,6 +39,8 @@ def verb(db: str, as_json: bool) -> None:
     for row in found:
         if row["problem"] is not None:
             click.echo(row["problem"], err=True)
+        if row["reindexing"] is not None:
+            click.echo(f"{row['name']!s} is made anew: {row['reindexing']!s}", err=True)
         if row["failed"]:
             name, failed = str(row["name"]), str(row["failed"])
             click.echo(

@@ -6,6 +6,7 @@ in ``FUNCTIONS``. None knows how SQL reaches it or where the engine runs.
 
 from sqlembed.functions import (
     administration,
+    changing,
     checking,
     chunking,
     embedding,
@@ -25,6 +26,7 @@ ALL: tuple[Function, ...] = (
     *neighbours.FUNCTIONS,
     *searching.FUNCTIONS,
     *administration.FUNCTIONS,
+    *changing.FUNCTIONS,
     *checking.FUNCTIONS,
     *engine.FUNCTIONS,
     *state.FUNCTIONS,

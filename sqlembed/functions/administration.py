@@ -4,7 +4,7 @@ from sqlembed.engine.chunk import Chunking
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, SchemaError
 from sqlembed.functions.registry import Function, Procedure, described, text_argument
-from sqlembed.index import backlog, catalog, flush, immediate, source, store
+from sqlembed.index import backlog, catalog, flush, immediate, importing, reindex, source, store
 from sqlembed.index import (
     options as index_options,
 )
@@ -38,6 +38,7 @@ def index(
     made = yield from store.create(name, seen, space, chosen)
     yield from backlog.fill(made)
     yield Boundary.COMMIT
+    yield from store.free()
     if chosen.backlog == "later":
         return 0
     return (yield from flush.flush(engine, made))
@@ -66,7 +67,9 @@ def flush_waiting(engine: Engine, name: SqlValue = None, most: SqlValue = None) 
         )
     done = 0
     for each in (yield from _chosen(name)):
-        done += yield from flush.flush(engine, each, most)
+        done += yield from reindex.flush_both(engine, each, most)
+        yield from importing.forget_used(each)
+    yield from store.free()
     return done
 
 
@@ -78,6 +81,9 @@ def retry(engine: Engine, name: SqlValue = None) -> Plan[int]:
     done = 0
     for each in (yield from _chosen(name)):
         done += yield from backlog.retry(each)
+        shadow = yield from catalog.shadow_of(each)
+        if shadow is not None:
+            done += yield from backlog.retry(shadow)
     return done
 
 
@@ -94,8 +100,12 @@ def drop(engine: Engine, name: SqlValue) -> Plan[None]:
     found = yield from catalog.find(text_argument(name, "the index"))
     yield Boundary.BEGIN
     yield from catalog.migrate()
+    shadow = yield from catalog.shadow_of(found)
+    if shadow is not None:
+        yield from store.retire(shadow)
     yield from store.drop(found)
     yield Boundary.COMMIT
+    yield from store.free()
 
 
 def store_one(engine: Engine, index_id: SqlValue, generation: SqlValue) -> Plan[int]:

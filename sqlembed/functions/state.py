@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from sqlembed.engine.interface import CacheFile, CacheState, Engine, Metric, ModelState
 from sqlembed.functions.registry import Function, Restriction, Table, rows_of
-from sqlembed.index import catalog
+from sqlembed.index import catalog, reindex
 from sqlembed.index.standing import Standing, standing
 from sqlembed.plan import Plan, Row
 
@@ -35,7 +35,8 @@ def status(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
     rows: list[Row] = []
     for index in (yield from catalog.listed()):
         made = (index.source.table, index.source.expression, index.model, index.dimension)
-        rows.append((index.name, *made, index.mode, *(yield from standing(index))))
+        becomes = yield from reindex.progress(index)
+        rows.append((index.name, *made, index.mode, *(yield from standing(index)), becomes))
     return rows
 
 
@@ -43,7 +44,10 @@ FUNCTIONS: tuple[Function, ...] = (
     Table("sqlembed_models", ModelState._fields, models),
     Table(
         "sqlembed_status",
-        ("name", "source", "expression", "model", "dimension", "mode", *Standing._fields),
+        (
+            "name", "source", "expression", "model", "dimension", "mode",
+            *Standing._fields, "reindexing",
+        ),
         status,
     ),
     Table("sqlembed_cache", (*CacheState._fields, *CacheFile._fields), cache),

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from sqlembed import resources
@@ -41,6 +41,7 @@ class Index:
 
     index_id: int
     name: str
+    """What users call it; a shadow is called as what it replaces."""
     source: Source
     model: str
     space: str
@@ -85,6 +86,17 @@ class Index:
         """The table that maps other keys to integers; not every index has one."""
         return f"sqlembed_key_{self.index_id}"
 
+    @property
+    def import_table(self) -> str:
+        """The table of vectors by digest that are being imported; mostly there is none."""
+        return f"sqlembed_import_{self.index_id}"
+
+    @property
+    def anew(self) -> str:
+        """The statement that makes it anew."""
+        model = "" if self.replaces is None else f", '{self.model}'"
+        return f"SELECT sqlembed_reindex('{self.name}'{model})"
+
 
 def has_catalog() -> Plan[bool]:
     """Whether this database has our tables."""
@@ -103,7 +115,20 @@ def every() -> Plan[list[Index]]:
     number = yield from check_format()
     later = (name if number >= since else old for since, (name, old) in LATER_COLUMNS)
     rows = yield Statement(SELECT.format(", ".join(later)))
-    return [_index(row, has_backlog=number >= BACKLOG_SINCE) for row in rows]
+    indexes = [_index(row, has_backlog=number >= BACKLOG_SINCE) for row in rows]
+    names = {index.index_id: index.name for index in indexes}
+    return [
+        replace(index, name=names[index.replaces]) if index.replaces in names else index
+        for index in indexes
+    ]
+
+
+def shadow_of(index: Index) -> Plan[Index | None]:
+    """What is to take the place of *index*, if anything is."""
+    for each in (yield from every()):
+        if each.replaces == index.index_id:
+            return each
+    return None
 
 
 def find(name: str) -> Plan[Index]:
@@ -129,19 +154,23 @@ def still(index: Index) -> Plan[bool]:
     return bool((yield Statement(STILL, (index.index_id, index.space))))
 
 
+def is_watched(index: Index) -> Plan[bool]:
+    """Whether the triggers of *index* still are what they were made."""
+    marks = ", ".join("?" * len(index.triggers))
+    rows = yield Statement(TRIGGERS.format(marks), tuple(index.triggers))
+    return {str(name): sql for name, sql in rows} == index.triggers
+
+
 def check_watched(index: Index) -> Plan[None]:
     """See that the triggers of *index* still are what they were made.
 
     :raises SchemaError: the table was rebuilt, renamed or dropped, so changes were missed
     """
-    marks = ", ".join("?" * len(index.triggers))
-    rows = yield Statement(TRIGGERS.format(marks), tuple(index.triggers))
-    if {str(name): sql for name, sql in rows} != index.triggers:
+    if not (yield from is_watched(index)):
         raise SchemaError(
             f"index {index.name} no longer watches table {index.source.table}: the table was"
-            " renamed, rebuilt or dropped, and changes may have been missed. Make the index again"
-            f" (vectors come from the cache): SELECT sqlembed_drop('{index.name}'),"
-            " then sqlembed_index()"
+            " renamed, rebuilt or dropped, and changes may have been missed. Make the index anew"
+            f" (texts that stayed the same keep their vectors): {index.anew}"
         )
 
 

@@ -59,8 +59,8 @@ def check_space(engine: Engine, index: Index) -> None:
         raise errors.SpaceError(
             f"index {index.name} holds vectors of {index.model} as it was (space"
             f" {index.space[:12]}), and the {index.model} installed now is another (space"
-            f" {space.fingerprint[:12]}): its weights or prompts changed. Make the index again:"
-            f" SELECT sqlembed_drop('{index.name}'), then sqlembed_index()"
+            f" {space.fingerprint[:12]}): its weights or prompts changed. Make the index anew:"
+            f" {index.anew}"
         )
 
 

@@ -55,18 +55,34 @@ def flush(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
     :returns: the number of rows brought up to date
     :raises InputError: some rows fail; the others are stored
     """
-    yield from catalog.check_watched(index)
-    check_space(engine, index)
     failed: dict[int, str] = {}
+    done = yield from drain(engine, index, most, failed)
+    if failed and (yield from catalog.still(index)):
+        raise failure(index, failed)
+    return done
+
+
+def drain(
+    engine: Engine, index: Index, most: int | None = None, failed: dict[int, str] | None = None
+) -> Plan[int]:
+    """Store every row that waits now and is due, or *most* of them, page by page.
+
+    :param failed: takes why rows fail, by key
+    :returns: the number of rows brought up to date
+    :raises SchemaError: the index misses changes
+    :raises SpaceError: it holds vectors of another model
+    """
+    if not (yield from catalog.is_watched(index)):
+        if not (yield from catalog.still(index)):
+            return 0  # dropped or replaced meanwhile
+        yield from catalog.check_watched(index)
+    check_space(engine, index)
     try:
-        done = yield from _store_all(engine, index, most, failed)
+        return (yield from _store_all(engine, index, most, {} if failed is None else failed))
     except StatementError:
         if (yield from catalog.still(index)):
             raise
         return 0  # dropped meanwhile, and its tables with it
-    if failed and (yield from catalog.still(index)):
-        raise _failure(index, failed)
-    return done
 
 
 def _store_all(engine: Engine, index: Index, most: int | None, failed: dict[int, str]) -> Plan[int]:
@@ -96,7 +112,8 @@ def _store_all(engine: Engine, index: Index, most: int | None, failed: dict[int,
     return done
 
 
-def _failure(index: Index, failed: dict[int, str]) -> InputError:
+def failure(index: Index, failed: dict[int, str]) -> InputError:
+    """What says that rows of *index* fail, and why."""
     key, reason = next(iter(failed.items()))
     which = f"the row of key {key}" if len(failed) == 1 else f"{len(failed)} rows, first key {key}"
     return InputError(

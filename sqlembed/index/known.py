@@ -11,7 +11,8 @@ from typing import TypeAlias
 import numpy as np
 
 from sqlembed.index.catalog import Index
-from sqlembed.plan import Plan, Statement
+from sqlembed.index.source import slices
+from sqlembed.plan import Plan, Statement, StatementError
 from sqlembed.vectors import FLOAT_BYTES
 
 Wanted: TypeAlias = Mapping[int, Collection[bytes]]
@@ -22,6 +23,9 @@ KnownSource: TypeAlias = Callable[[Index, Wanted], Plan[dict[bytes, bytes]]]
 UNIT_TOLERANCE = 1e-3
 DIGESTS = "SELECT chunk, digest FROM main.{} WHERE key IN (SELECT value FROM json_each(?))"
 VECTORS = "SELECT digest, vector FROM main.{} WHERE chunk IN (SELECT value FROM json_each(?))"
+
+HAS_TABLE = "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?"
+IMPORTED = "SELECT digest, vector FROM main.{} WHERE digest IN ({})"
 
 
 def stored(table: str, wanted: Wanted) -> Plan[dict[bytes, bytes]]:
@@ -44,7 +48,31 @@ def own(index: Index, wanted: Wanted) -> Plan[dict[bytes, bytes]]:
     return (yield from stored(index.chunk_table, wanted))
 
 
-SOURCES: tuple[KnownSource, ...] = (own,)
+def replaced(index: Index, wanted: Wanted) -> Plan[dict[bytes, bytes]]:
+    """What the index that this one is to replace has of the same rows, in the same space."""
+    if index.replaces is None:
+        return {}
+    try:
+        return (yield from stored(f"sqlembed_chunk_{index.replaces}", wanted))
+    except StatementError:
+        return {}  # it was replaced meanwhile, and its tables dropped
+
+
+def imported(index: Index, wanted: Wanted) -> Plan[dict[bytes, bytes]]:
+    """What is just being imported, of whatever row."""
+    if not (yield Statement(HAS_TABLE, (index.import_table,))):
+        return {}
+    found: dict[bytes, bytes] = {}
+    try:
+        for part in slices({digest for each in wanted.values() for digest in each}):
+            sql = IMPORTED.format(index.import_table, ", ".join("?" * len(part)))
+            found |= dict((yield Statement(sql, tuple(part))))  # type: ignore[arg-type]
+    except StatementError:
+        pass  # it was dropped meanwhile
+    return found
+
+
+SOURCES: tuple[KnownSource, ...] = (own, replaced, imported)
 """Asked in this order, each for what those before it did not have."""
 
 

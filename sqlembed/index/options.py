@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from sqlembed.engine.chunk import Chunking
@@ -72,6 +72,27 @@ class Lasting:
         return cls(**given)
 
 
+@dataclass(frozen=True)
+class Changes:
+    """What ``sqlembed_alter(index, options)`` was told; what was not stays as it is."""
+
+    given: dict[str, Any]
+
+    def new(self, name: str, old: Any) -> Any:
+        """The option *name*, which is *old* now."""
+        return self.given.get(name, old)
+
+    @property
+    def rebuild(self) -> bool:
+        """Whether any says how texts become vectors or words."""
+        return not self.given.keys() <= {"name", "mode", "backlog"}
+
+    def lasting(self, old: Lasting) -> Lasting:
+        """What the index keeps, which is *old* now."""
+        names = [field.name for field in fields(Lasting)]
+        return replace(old, **{name: self.given[name] for name in names if name in self.given})
+
+
 CHOICES = {
     "mode": ("deferred", "immediate"),
     "backlog": ("now", "later"),
@@ -79,6 +100,10 @@ CHOICES = {
 }
 NUMBERS = ("tokens", "overlap")
 EXAMPLE = '{"model": "..."}'
+CHANGEABLE = ("name", "model", "mode", "expression", "tokens", "overlap", "words", "backlog")
+LATER = ("backlog",)
+OURS = "sqlembed_"
+"""How no name of an index may begin."""
 
 
 def parse(text: str | None) -> Options:
@@ -90,16 +115,49 @@ def parse(text: str | None) -> Options:
         return Options()
     given = read(text, [field.name for field in fields(Options)], EXAMPLE)
     for name, value in given.items():
-        if name == "words" and value is None:
-            continue
-        if name in NUMBERS:
-            whole_number(name, value)
-        elif name not in CHOICES and not (isinstance(value, str) and value):
-            raise OptionError(f"option {name} is a text that is not empty; got {json.dumps(value)}")
-        elif name in CHOICES and value not in CHOICES[name]:
-            allowed = " or ".join(json.dumps(choice) for choice in CHOICES[name])
-            raise OptionError(f"option {name} is {allowed}; got {json.dumps(value)}")
+        _check(name, value)
     return Options(**given)
+
+
+def parse_changes(text: str) -> Changes:
+    """Read what is to change from a JSON object; null gives a number its default again.
+
+    :raises OptionError: as for :func:`parse`
+    """
+    given = read(text, CHANGEABLE, '{"tokens": 128}')
+    for name, value in given.items():
+        if value is not None or name not in NUMBERS:
+            _check(name, value)
+    return Changes(given)
+
+
+def is_later(text: str | None) -> bool:
+    """Whether the only option that there is, ``backlog``, leaves the rows waiting.
+
+    :raises OptionError: as for :func:`parse`
+    """
+    given = {} if text is None else read(text, LATER, '{"backlog": "later"}')
+    for name, value in given.items():
+        _check(name, value)
+    return given.get("backlog") == "later"
+
+
+def _check(name: str, value: Any) -> None:
+    """See that an option may have this value."""
+    if name == "words" and value is None:
+        return
+    if name in NUMBERS:
+        whole_number(name, value)
+    elif name not in CHOICES and not (isinstance(value, str) and value):
+        raise OptionError(f"option {name} is a text that is not empty; got {json.dumps(value)}")
+    elif name in CHOICES and value not in CHOICES[name]:
+        allowed = " or ".join(json.dumps(choice) for choice in CHOICES[name])
+        raise OptionError(f"option {name} is {allowed}; got {json.dumps(value)}")
+    if name == "name" and value.lower().startswith(OURS):
+        raise OptionError(
+            f"option name does not begin with {OURS}, as sqlembed's own names do; got"
+            f" {json.dumps(value)}"
+        )
 
 
 def read(text: str, known: Collection[str], example: str) -> dict[str, Any]:

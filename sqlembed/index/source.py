@@ -72,6 +72,22 @@ class Source:
         """SQL for the key as users see it: its value, or a JSON array of several."""
         return identity([self.column(name) for name in self.key])
 
+    def has_keys_of(self, other: "Source") -> bool:
+        """Whether a row has the same key in both."""
+        return self._keys == other._keys
+
+    def is_like(self, other: "Source") -> bool:
+        """Whether both read the same text of the same rows."""
+        return (self.table, self.expression, self._keys) == (
+            other.table,
+            other.expression,
+            other._keys,
+        )
+
+    @property
+    def _keys(self) -> tuple[object, ...]:
+        return self.key, self.collations, self.mapped
+
     def column(self, name: str) -> str:
         """*name*, qualified so that nothing else can be meant."""
         return f"{quote(self.table)}.{quote(name)}"

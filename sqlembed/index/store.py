@@ -9,16 +9,19 @@ from collections.abc import Container, Iterable
 
 from sqlembed.engine.space import Space
 from sqlembed.errors import OptionError, SchemaError
-from sqlembed.index import backlog, codes, rate, waiting
+from sqlembed.index import backlog, catalog, codes, rate, waiting
 from sqlembed.index.catalog import Index
 from sqlembed.index.options import Options
 from sqlembed.index.source import Source, mapped_names
 from sqlembed.index.triggers import triggers
-from sqlembed.plan import Many, Plan, Row, Statement, StatementError, quote
+from sqlembed.plan import Boundary, Many, Plan, Row, Statement, StatementError, quote
 
 CATALOG_ROW = """
-INSERT INTO main.sqlembed_catalog(name, source, model, space, dimension, mode, options, triggers)
-VALUES (?, ?, ?, ?, ?, ?, ?, '{}') RETURNING index_id"""
+INSERT INTO main.sqlembed_catalog
+    (name, source, model, space, dimension, mode, options, state, replaces, triggers)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '{}') RETURNING index_id"""
+SHADOW_NAME = "sqlembed_shadow_{}"
+"""In the catalog, where names are unique, of what is to replace the index of that number."""
 CATALOG_TRIGGERS = """
 UPDATE main.sqlembed_catalog SET triggers = (
     SELECT json_group_object(name, sql) FROM main.sqlite_schema
@@ -43,34 +46,58 @@ DELETE_MARKED_BEFORE = """
 DELETE FROM main.sqlembed_queue WHERE index_id = 0
 AND generation = (SELECT max(generation) FROM main.sqlembed_queue WHERE generation < ?)"""
 LEAVE_QUEUE = "UPDATE main.sqlembed_queue SET index_id = 0 WHERE index_id = ?"
+RETIRE = """
+UPDATE main.sqlembed_catalog SET
+    name = 'sqlembed_dropped_' || index_id, state = 'dropped', mode = 'deferred', replaces = NULL
+WHERE index_id = ?"""
+RETIRED = "SELECT 1 FROM main.sqlembed_catalog WHERE index_id = ? AND state = 'dropped'"
+FREED_ROWS = 2000
+"""That one transaction removes, so that no writer waits long."""
+SLICE = "SELECT {key} FROM main.{table} WHERE {condition} LIMIT ?2"
+DELETE_SLICE = "DELETE FROM main.{table} WHERE {condition} AND {key} IN ({slice})"
 CHUNKS = "SELECT chunk FROM main.{} WHERE key IN (SELECT value FROM json_each(?))"
 FORGET = "DELETE FROM main.{} WHERE key IN (SELECT value FROM json_each(?))"
 # A row that came back meanwhile waits under the same integer.
 FORGET_KEYS = """
 DELETE FROM main.{keys} WHERE key IN (SELECT value FROM json_each(?1)) AND {waits_not}"""
 WORDS = "CREATE VIRTUAL TABLE main.{} USING fts5(text, tokenize = {})"
+COPY_KEYS = "INSERT INTO main.{new} SELECT * FROM main.{old}"
 KEY_TABLE = (
     "CREATE TABLE main.sqlembed_key_{id}(key INTEGER PRIMARY KEY, {columns}, UNIQUE({names}))"
 )
 
 
-def create(name: str, source: Source, space: Space, options: Options) -> Plan[Index]:
-    """Make an index's row, tables and triggers; no vectors yet."""
-    facts = (space.model, space.fingerprint, space.dimension, options.mode)
+def create(
+    name: str, source: Source, space: Space, options: Options, replaced: Index | None = None
+) -> Plan[Index]:
+    """Make an index's row, tables and triggers; no vectors yet.
+
+    :param replaced: the index whose place it is to take, as a shadow; None for one that is live
+    """
+    mode = options.mode if replaced is None else "deferred"
+    facts = (space.model, space.fingerprint, space.dimension, mode)
     lasting = options.lasting
-    rows = yield Statement(CATALOG_ROW, (name, source.to_json(), *facts, lasting.to_json()))
-    index_id = int(rows[0][0])  # type: ignore[arg-type]
+    replaces = None if replaced is None else replaced.index_id
+    state = "live" if replaced is None else "shadow"
+    own_name = name if replaced is None else SHADOW_NAME.format(replaces)
+    row = (own_name, source.to_json(), *facts, lasting.to_json(), state, replaces)
+    index_id = int((yield Statement(CATALOG_ROW, row))[0][0])  # type: ignore[arg-type]
     yield Statement(CHUNK_TABLE.format(id=index_id))
     yield Statement(codes.CREATE.format(f"sqlembed_code_{index_id}", space.dimension))
     if options.words is not None:
         yield from create_words(name, f"sqlembed_word_{index_id}", options.words)
     if source.mapped:
         yield from _create_keys(index_id, source)
+        if replaced is not None and replaced.source.has_keys_of(source):
+            # Before there are triggers: so both know a row by the same integer.
+            copied = COPY_KEYS.format(new=f"sqlembed_key_{index_id}", old=replaced.key_table)
+            yield Statement(copied)
     statements = triggers(index_id, source)
     for statement in statements.values():
         yield Statement(statement)
     stored = yield Statement(CATALOG_TRIGGERS, (index_id, json.dumps(list(statements))))
-    return Index(index_id, name, source, *facts, json.loads(str(stored[0][0])), lasting)
+    made = json.loads(str(stored[0][0]))
+    return Index(index_id, name, source, *facts, made, lasting, state, replaces)
 
 
 def create_words(name: str, table: str, tokenizer: str) -> Plan[None]:
@@ -106,7 +133,7 @@ def restore(index: Index, source: Source, here: Container[str]) -> Plan[int]:
 
 
 def drop(index: Index) -> Plan[None]:
-    """Remove everything of an index; the application's table stays as it is."""
+    """Remove everything of an index at once; the application's table stays as it is."""
     try:
         # The plain table first: with a cursor open elsewhere on this connection its DROP
         # fails cleanly, while a vec0 table's fails half done and is lost.
@@ -116,14 +143,68 @@ def drop(index: Index) -> Plan[None]:
             f"index {index.name} cannot be dropped while this connection reads from a table"
             f" ({error}); finish those statements, and write: SELECT sqlembed_drop('{index.name}')"
         ) from error
+    yield from retire(index)
+    yield from _drop_rest(index)
+
+
+def retire(index: Index) -> Plan[None]:
+    """Take an index out of use, within a transaction; its tables stay until :func:`free`."""
     for trigger in index.triggers:
         yield Statement(f"DROP TRIGGER IF EXISTS main.{trigger}")
-    for table in (yield from codes.numbered(index)).values():
-        yield Statement(f"DROP TABLE main.{table}")
-    yield Statement(f"DROP TABLE IF EXISTS main.{index.word_table}")
-    yield Statement(f"DROP TABLE IF EXISTS main.{index.key_table}")
+    yield Statement(RETIRE, (index.index_id,))
     yield Statement(LEAVE_QUEUE, (index.index_id,))
     yield Statement(backlog.SWEEP)
+
+
+def free() -> Plan[None]:
+    """Remove what retired indexes left, a slice at a time, as far as that is possible now.
+
+    While this connection reads from a table none can be dropped; whoever writes next goes on.
+    """
+    for index in (yield from catalog.every()):
+        if index.state == "dropped":
+            yield from _free(index)
+
+
+def _free(index: Index) -> Plan[None]:
+    yield from _empty(index, "sqlembed_backlog", "key", "index_id = ?1")
+    yield from _empty(index, index.chunk_table, "chunk", "?1")
+    if index.source.mapped:
+        yield from _empty(index, index.key_table, "key", "?1")
+    yield Boundary.BEGIN
+    if (yield Statement(RETIRED, (index.index_id,))):
+        try:
+            yield Statement(f"DROP TABLE main.{index.chunk_table}")
+        except StatementError:
+            pass  # this connection reads
+        else:
+            yield from _drop_rest(index)
+    yield Boundary.COMMIT
+
+
+def _empty(index: Index, table: str, key: str, condition: str) -> Plan[None]:
+    """Delete the rows of *table* that are the index's, in transactions of so many."""
+    part = SLICE.format(key=key, table=table, condition=condition)
+    delete = DELETE_SLICE.format(key=key, table=table, condition=condition, slice=part)
+    some = True
+    while some:
+        yield Boundary.BEGIN
+        some = bool((yield Statement(RETIRED, (index.index_id,))))  # else another was faster
+        if some:
+            size = (index.index_id, FREED_ROWS)
+            some = bool((yield Statement(part, (index.index_id, 1))))
+            if some:
+                yield Statement(delete, size)
+        yield Boundary.COMMIT
+
+
+def _drop_rest(index: Index) -> Plan[None]:
+    """Remove what is left of a retired index, after its table of chunks."""
+    yield Statement(f"DROP TABLE IF EXISTS main.{index.import_table}")
+    yield Statement(f"DROP TABLE IF EXISTS main.{index.word_table}")
+    yield Statement(f"DROP TABLE IF EXISTS main.{index.key_table}")
+    for table in (yield from codes.numbered(index)).values():
+        yield Statement(f"DROP TABLE main.{table}")
     yield from backlog.forget_index(index.index_id)
     yield from rate.forget_index(index.index_id)
     yield Statement("DELETE FROM main.sqlembed_catalog WHERE index_id = ?", (index.index_id,))

@@ -69,6 +69,8 @@ class Share:
         """Whether any was since it was told that nothing waits."""
         self.untidy = True
         self.tidy_at = 0.0
+        self.tries = 0
+        """How often, being filled, it has tried to take another's place."""
         self.told: set[int] = set()
         """Rows that failed, by key."""
 
@@ -129,10 +131,13 @@ class Database:
             upto = run(db, backlog.newest())
             with self._stopping():
                 run(db, backlog.absorb(upto), LOCK_SECONDS)
-            self._note(run(db, catalog.every()))
+            every = run(db, catalog.every())
+            self._note(every)
+            if any(index.state == "dropped" for index in every):
+                run(db, upkeep.free(), LOCK_SECONDS)
             found = []
             for share in list(self._shares.values()):
-                if share.trouble.waits() or self._stop.asked():
+                if share.trouble.waits() or self._stop.asked() or self._takes_place(db, share):
                     continue
                 if run(db, backlog.waits(share.index, upto, others=False)):
                     found.append(share)
@@ -188,8 +193,11 @@ class Database:
 
     def _find(self) -> Plan[bool]:
         """Whether anything is to be done; and if not, when to look again."""
-        self._note((yield from catalog.every()))
+        every = yield from catalog.every()
+        self._note(every)
         self._again_at = float("inf")
+        if any(index.state == "dropped" for index in every):
+            return True
         if not self._shares:
             return False
         upto = yield from backlog.newest()
@@ -202,6 +210,8 @@ class Database:
             if not share.index.has_backlog:  # an older format, where all is on the log
                 continue
             if (yield from backlog.waits(share.index, upto, others=False)):
+                return True
+            if not share.tries and (yield from upkeep.wants_place(share.index)):
                 return True
             if share.trouble.busy:  # others have done what it waited for
                 share.trouble.over()
@@ -259,6 +269,15 @@ class Database:
             took = time.monotonic() - begun
             share.untidy, share.tidy_at = False, begun + UPKEEP_SHARE * took
             self._recovered(share.trouble, str(share.at))
+
+    def _takes_place(self, db: apsw.Connection, share: Share) -> bool:
+        """Have a shadow that is filled take its place; whether it has, and is another index now."""
+        with self._watched(share):
+            if run(db, upkeep.wants_place(share.index)):
+                taken = run(db, upkeep.take_place(share.index, share.tries), LOCK_SECONDS)
+                share.tries += 1
+                return taken
+        return False
 
     def _advance(self, share: Share, done: int, leased: int, took: float) -> None:
         share.stored = share.untidy = True

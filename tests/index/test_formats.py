@@ -149,6 +149,25 @@ def test_a_new_index_brings_it_forward(old: Path, engine: LocalEngine) -> None:
     other.close()
 
 
+def test_another_model_brings_it_forward(old: Path, engine: LocalEngine, number: int) -> None:
+    sql = Sql(sqlembed.connect(str(old), engine=engine))
+    other = Sql(sqlembed.connect(str(old), engine=engine))
+    assert found(other, "dinner at eight") == [(1, 1)]
+    rows = sql.one("SELECT count(*) FROM sms")
+    assert sql.one("SELECT sqlembed_reindex('sms', 'wide')") == rows
+    assert sql(MIGRATIONS) == NEWEST
+    for each in (sql, other):
+        assert found(each, "dinner at eight") == [(1, 1)]
+        assert found(each, "still waiting") == [(5, 1)]
+        worded = each("SELECT bm25 > 0 FROM search('sms', 'dinner at eight', 1)")
+        assert worded == [1 if number > 1 else None]
+    assert sql.one("""SELECT sqlembed_alter('sms', '{"words": "unicode61"}')""") == rows
+    for each in (sql, other):
+        assert each("SELECT bm25 > 0 FROM search('sms', 'dinner at eight', 1)") == [1]
+    sql.close()
+    other.close()
+
+
 @pytest.mark.parametrize("number", [1])
 def test_an_index_made_before_words_were_kept_is_searched_by_meaning_alone(
     old: Path, engine: LocalEngine
