@@ -69,7 +69,8 @@ def test_nobody_is_told_that_the_database_is_locked(
         ]
         assert [writer.end() for writer in writers] == [TRANSACTIONS] * WRITERS
         done = [(each.role, each.end()) for each in served]
-    assert all(number > 0 for _, number in done), done
+    # One flush may have left nothing to the other.
+    assert {role for role, number in done if number} == {"search", "flush"}, done
     rows = dict(sql("SELECT id, body FROM t"))
     assert sum(sql("SELECT indexed + waiting FROM sqlembed_status")) >= len(rows)
     sql("SELECT sqlembed_flush()")

@@ -330,7 +330,7 @@ def test_a_database_in_utf_16(sql: Sql, encoding: str) -> None:
 def test_an_older_format_is_checked_as_it_is(
     number: int, tmp_path: Path, engine: LocalEngine
 ) -> None:
-    packed = Path(__file__).with_name(f"format_{number}.db.xz")
+    packed = Path(__file__).parents[1] / "index" / f"format_{number}.db.xz"
     path = tmp_path / "old.db"
     path.write_bytes(lzma.decompress(packed.read_bytes()))
     old = Sql(sqlembed.connect(str(path), flags=apsw.SQLITE_OPEN_READONLY, engine=engine))
