@@ -10,8 +10,6 @@ what fails is told with the seed, and the database is kept.
 
 import argparse
 import ctypes
-import json
-import lzma
 import os
 import random
 import shutil
@@ -30,11 +28,10 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from crash import model  # noqa: E402, I001  # first: it keeps llama.cpp out
-from crash import faults, phases, roles, world  # noqa: E402
+from crash import faults, old, phases, roles, world  # noqa: E402
 from crash.world import World  # noqa: E402
 from harness import FAKES, install_fake  # noqa: E402
 
-import sqlembed  # noqa: E402
 import sqlembed.cli.serve  # noqa: E402  # now, for all that are forked
 from sqlembed import extension  # noqa: E402
 from sqlembed.engine.local import LocalEngine  # noqa: E402
@@ -48,8 +45,6 @@ LONGEST_SECONDS = 0.25
 """Between the start of the programs and a kill."""
 KILLS_A_ROUND = 10
 PR_SET_PDEATHSIG = 1
-OLD = {2: "format_2.db.xz"}
-"""Databases in older formats, beside the tests of the index."""
 FUNCTIONS = {function.name for function in ALL}
 
 Role = Callable[[roles.Actor], None]
@@ -312,12 +307,10 @@ class Round:
 
     def _migration(self, kills: int) -> None:
         for number in range(kills):
-            database = lzma.decompress((HERE.parent / "index" / OLD[2]).read_bytes())
             directory = f"{self.world.directory}/{number}"
             os.makedirs(directory)
             self.world = World(directory, journal=self.world.journal, table="sms")
-            Path(self.world.path).write_bytes(database)
-            self._start("as of today", _as_of_today).wait()
+            self._start("old format", _make_old).wait()
             self._killed("migration")
             self._verify()
 
@@ -365,23 +358,8 @@ def _damage(actor: roles.Actor) -> None:
     db.close()
 
 
-def _as_of_today(actor: roles.Actor) -> None:
-    """Leave one index of a database in an older format, of today's fake model, and add rows."""
-    db = sqlembed.connect(actor.world.path, engine=LocalEngine())
-    db.execute(f"PRAGMA journal_mode = {actor.world.journal}")
-    sql = "SELECT index_id, triggers FROM sqlembed_catalog WHERE name <> 'sms'"
-    for number, triggers in db.execute(sql).fetchall():
-        for trigger in json.loads(triggers):
-            db.execute(f"DROP TRIGGER {trigger}")
-        for what in ("chunk", "code", "word", "key"):
-            db.execute(f"DROP TABLE IF EXISTS sqlembed_{what}_{number}")
-        db.execute("DELETE FROM sqlembed_catalog WHERE index_id = ?", (number,))
-        db.execute("UPDATE sqlembed_queue SET index_id = 0 WHERE index_id = ?", (number,))
-    space = LocalEngine().space("fake").fingerprint
-    db.execute("UPDATE sqlembed_catalog SET space = ?", (space,))
-    rows = [(world.text(actor.chance),) for _ in range(actor.world.rows)]
-    db.executemany("INSERT INTO sms(body) VALUES (?)", rows)
-    db.close()
+def _make_old(actor: roles.Actor) -> None:
+    old.make(actor.world, LocalEngine(), actor.chance)
 
 
 class Driver:
