@@ -5,7 +5,7 @@ from time import monotonic
 from typing import NamedTuple, TypeVar
 
 from sqlembed.engine.interface import Engine
-from sqlembed.errors import InputError
+from sqlembed.errors import InputError, SchemaError
 from sqlembed.index import backlog, catalog, embedding, rate, store, waiting
 from sqlembed.index import source as sources
 from sqlembed.index.backlog import Leased
@@ -36,6 +36,8 @@ WHERE index_id = ?1 AND generation <= ?2 AND key = ?3 ORDER BY generation"""
 SET_ASIDE = """
 SELECT key FROM main.sqlembed_backlog WHERE index_id = ? AND due IS NULL AND generation <= ?"""
 
+VEC0_FAILS = "Internal sqlite-vec error"
+
 _texts_at_once: dict[str, int] = {}
 """By embedding space: what was found to take a good time."""
 
@@ -54,16 +56,22 @@ def flush(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
 
     :returns: the number of rows brought up to date
     :raises InputError: some rows fail; the others are stored
+    :raises SchemaError: the table was rebuilt, or the codes find no room
     """
     yield from catalog.check_watched(index)
     check_space(engine, index)
     failed: dict[int, str] = {}
     try:
         done = yield from _store_all(engine, index, most, failed)
-    except StatementError:
-        if (yield from catalog.still(index)):
-            raise
-        return 0  # dropped meanwhile, and its tables with it
+    except StatementError as error:
+        if not (yield from catalog.still(index)):
+            return 0  # dropped meanwhile, and its tables with it
+        if VEC0_FAILS in str(error):  # it keeps SQLite's own reason to itself
+            raise SchemaError(
+                f"index {index.name}: its codes cannot be written ({error}); most likely the disk or"
+                " the database is full: make room, then flush again"
+            ) from error
+        raise
     if failed and (yield from catalog.still(index)):
         raise _failure(index, failed)
     return done
@@ -130,6 +138,7 @@ def work(engine: Engine, index: Index, leased: Sequence[Leased]) -> Plan[Outcome
         some = {row.key: texts[row.key] for row in part if row.key in texts}
         embedded, unfit = yield from _embed(engine, index, some, rows[at:], clock)
         fit = [row for row in part if row.key not in unfit]
+        yield from backlog.clear(index, part)
         for start in range(0, len(fit), STORED_ROWS):
             stored = fit[start : start + STORED_ROWS]
             gone = {row.key for row in stored if row.key not in found.rows}
