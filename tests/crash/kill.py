@@ -44,6 +44,10 @@ PATIENCE_SECONDS = 120.0
 LONGEST_SECONDS = 0.25
 """Between the start of the programs and a kill."""
 KILLS_A_ROUND = 10
+FEW_KILLS = 100
+"""With fewer, such as in the suite, there is no round of many rows."""
+MANY_ROWS = 12_000
+"""Of the rounds that look at the status view alone."""
 PR_SET_PDEATHSIG = 1
 FUNCTIONS = {function.name for function in ALL}
 
@@ -67,6 +71,11 @@ if "sqlembed_reindex" in FUNCTIONS:
     ONCE["reindex"] = roles.reindex
 if "sqlembed_repair" in FUNCTIONS:
     ONCE["repair"] = roles.repair
+
+
+KINDS = ("programs", *ONCE, "many rows")
+"""Rounds; the first of each run are one of each."""
+WEIGHTS = (14, *[2] * len(ONCE), 1)
 
 
 class Failure(Exception):
@@ -148,7 +157,7 @@ class Round:
         chance = self.chance = random.Random(name)
         directory = str(driver.directory / name.replace("/", "_"))
         os.makedirs(directory)
-        self.kind = kind or chance.choices(("programs", *ONCE), (12, *[2] * len(ONCE)))[0]
+        self.kind = kind or chance.choices(KINDS, WEIGHTS)[0]
         client = self.kind == "programs" and chance.random() < 0.4
         self.world = World(
             directory,
@@ -157,7 +166,7 @@ class Round:
             words=chance.random() < 0.8,
             mode=chance.choice(("deferred", "deferred", "immediate")),
             tokens=None if client else chance.choice((None, None, 12)),
-            rows=chance.randint(60, 200),
+            rows=MANY_ROWS if self.kind == "many rows" else chance.randint(60, 200),
         )
         self.with_client = client
         self._started = 0
@@ -167,7 +176,7 @@ class Round:
         """Kill so many times."""
         self._start("fill", roles.fill).wait()
         self.world.save()
-        if self.kind in ONCE:
+        if self.kind != "programs":
             getattr(self, f"_{self.kind.replace(' ', '_')}")(kills)
             return
         self._start("index", roles.make_index).wait()
@@ -305,6 +314,26 @@ class Round:
             self._start("repair", roles.repair).wait()
             self._verify()
 
+    def _many_rows(self, kills: int) -> None:
+        """The status view past 10,000 rows, while it fills and its programs die."""
+        self._start("index", _index_later).wait()
+        for _ in range(kills):
+            phases.make(f"{self.world.directory}/phases")
+            names = ("flush", "worker", "writer", "status view")
+            some = {**LASTING, "status view": roles.watcher}
+            programs = [self._start(name, some[name], slot) for slot, name in enumerate(names)]
+            for each in programs:
+                each.begun()
+            time.sleep(self.chance.random() * 4 * LONGEST_SECONDS)
+            victim = self.chance.choice(programs)
+            self.driver.note(self, victim.name, victim.kill())
+            phases.Phase(f"{self.world.directory}/phases", roles.STOP).begin("idle")
+            for each in programs:
+                if each is not victim:
+                    each.wait()
+            self.driver.survived += 1
+            self._start("verify", roles.verify_standing).wait()
+
     def _migration(self, kills: int) -> None:
         for number in range(kills):
             directory = f"{self.world.directory}/{number}"
@@ -330,6 +359,13 @@ def _until_it_answers(path: Path, program: Program) -> None:
 def _index_if_not_there(actor: roles.Actor) -> None:
     db = actor.connect()
     options = actor.world.options[:-1] + ', "if_not_exists": true}'
+    db.execute("SELECT sqlembed_index('t', 'body', ?)", (options,)).fetchall()
+    db.close()
+
+
+def _index_later(actor: roles.Actor) -> None:
+    db = actor.connect()
+    options = actor.world.options[:-1] + ', "backlog": "later"}'
     db.execute("SELECT sqlembed_index('t', 'body', ?)", (options,)).fetchall()
     db.close()
 
@@ -388,6 +424,7 @@ class Driver:
             "SQLEMBED_ENGINE": "local",
         }
         model.use()
+        model.prepare()
         for name, kind, dimension, query in FAKES:
             if kind == "embedder":
                 install_fake(name, kind, dimension, query)
@@ -402,15 +439,14 @@ class Driver:
         number = 0
         while sum(self.kills.values()) < kills:
             name = only or f"{self.seed}/{number}"
-            # Every kind once, then at random.
-            kinds = ["programs", *ONCE]
-            kind = kinds[number] if number < len(kinds) and only is None else None
-            if only is not None and int(only.split("/")[1]) < len(kinds):
-                kind = kinds[int(only.split("/")[1])]
+            place = int(name.split("/")[1])
+            kind = KINDS[place] if place < len(KINDS) else None
+            if kind == "many rows" and kills < FEW_KILLS:
+                kind = "programs"  # it takes its time
             left = kills - sum(self.kills.values())
             here = Round(self, name, kind)
             try:
-                here.run(min(left, KILLS_A_ROUND, max(2, kills // (2 * len(kinds)))))
+                here.run(min(left, KILLS_A_ROUND, max(2, kills // (2 * len(KINDS)))))
             except Failure as failure:
                 raise Failure(
                     f"{here.world}\nround {name} (again: --only {name}): {failure}\n"

@@ -18,7 +18,8 @@ if "sqlembed.engine.model" not in sys.modules:  # the real one loads llama.cpp
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from harness import FakeModel
+from crash.world import VOCABULARY
+from harness import FAKES, FakeModel
 
 from sqlembed.engine import library
 
@@ -63,3 +64,15 @@ class CrashModel(FakeModel):
 def use() -> None:
     """Have every engine that this process makes use it."""
     library.Model = CrashModel  # type: ignore[misc]
+
+
+def prepare() -> None:
+    """Load what is else loaded late, once for all processes that are forked."""
+    import prometheus_client  # noqa: F401
+    import rapidfuzz  # noqa: F401
+    import rapidfuzz.process  # noqa: F401
+    import regex  # noqa: F401
+
+    for name, kind, dimension, _ in FAKES:
+        for word in VOCABULARY if kind == "embedder" else ():
+            word_vector(name, dimension, word)

@@ -4,7 +4,6 @@ A role ends with an error only where something is wrong; what others cause (a lo
 had, an index that is dropped, a service that was killed) is tried again.
 """
 
-import os
 import random
 import sqlite3
 import time
@@ -153,6 +152,18 @@ def searcher(actor: Actor) -> None:
     db.close()
 
 
+def watcher(actor: Actor) -> None:
+    """Looks at the status view, and compares it with the truth of its moment."""
+    db = actor.connect()
+    while actor.goes_on():
+        actor.phase.begin("searching")
+        with suppress(*OTHERS_FAULT):
+            truth.standing(db, actor.world)
+        actor.phase.begin("idle")
+        time.sleep(actor.chance.random() * 0.05)
+    db.close()
+
+
 _engines: list[LocalEngine] = []
 
 
@@ -214,6 +225,14 @@ def verify(actor: Actor) -> None:
     db.close()
 
 
+def verify_standing(actor: Actor) -> None:
+    """Check what can be checked of very many rows: SQLite's structures and the status view."""
+    db = actor.connect()
+    truth.sound(db)
+    truth.standing(db, actor.world)
+    db.close()
+
+
 def look(actor: Actor) -> None:
     """Check a moment while others go on."""
     db = actor.connect()
@@ -247,8 +266,3 @@ def log_much(actor: Actor) -> None:
     for _ in range(4):
         db.execute("UPDATE t SET body = body || ' more' WHERE random() % 2")
     db.close()
-
-
-def leave(code: int) -> None:
-    """End without what Python does at the end: the process was forked."""
-    os._exit(code)

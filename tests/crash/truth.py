@@ -134,6 +134,22 @@ def snapshot(
         db.execute("ROLLBACK")
 
 
+def standing(db: apsw.Connection, world: World) -> None:
+    """Check the status view, and that each row with a text is stored or waits: of any number."""
+    db.execute("BEGIN")
+    try:
+        found = live(db)
+        if found is not None:
+            _status(db, found)
+            ids = _ids(db, found, world)
+            keys = db.execute(f"SELECT DISTINCT key FROM sqlembed_chunk_{found.number}")
+            there = {ids.get(key) for (key,) in keys} | {ids.get(key) for key in found.waiting}
+            texts = {id_ for id_, body in rows(db, world).items() if body is not None}
+            check(texts <= there, "lost: neither stored nor waiting:", sorted(texts - there)[:5])
+    finally:
+        db.execute("ROLLBACK")
+
+
 def _ids(db: apsw.Connection, found: Live, world: World) -> dict[int, Any]:
     """The ids of rows by their integers."""
     if not found.mapped:
