@@ -19,7 +19,7 @@ from sqlembed.errors import ServiceError
 from sqlembed.functions import ALL
 from sqlembed.functions.registry import Aggregate, Function, Procedure, Scalar, Table
 from sqlembed.index.immediate import watch
-from sqlembed.plan import SqlValue
+from sqlembed.plan import Plan, SqlValue, Statement
 from sqlembed.service.client import forwarded
 from sqlembed.service.link import Link
 
@@ -71,7 +71,7 @@ def connect(
 def register(connection: apsw.Connection, *, engine: Engine | str | None = None) -> None:
     """Add every function of sqlembed and sqlite-vec to a connection of yours."""
     functions, chosen = _chosen(connection, engine)
-    if not connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'vec0'").fetchall():
+    if not run(connection, _has_vec0()):
         connection.enable_load_extension(True)
         try:
             connection.load_extension(sqlite_vec.loadable_path())
@@ -81,6 +81,11 @@ def register(connection: apsw.Connection, *, engine: Engine | str | None = None)
         _add(connection, chosen, function)
     with suppress(apsw.BusyError):  # locked by another: its rows wait, as in deferred mode
         run(connection, watch(), patience=0)
+
+
+def _has_vec0() -> Plan[bool]:
+    # The table of this name would have SQLite read the database's schema, and that may be locked.
+    return ("vec0",) in (yield Statement("PRAGMA module_list"))
 
 
 def _chosen(

@@ -65,6 +65,7 @@ ANY = f"SELECT 1 FROM main.sqlembed_backlog {MAY_BE_TAKEN} LIMIT 1"
 SAME = "WHERE index_id = ? AND key = ? AND generation = ?"
 SET_ASIDE = f"UPDATE main.sqlembed_backlog SET due = NULL, lease = 0, error = ? {SAME}"
 RENEW = f"UPDATE main.sqlembed_backlog SET lease = ? {SAME}"
+CLEAR = f"UPDATE main.sqlembed_backlog SET takes = min(takes, 1) {SAME}"
 GIVE_BACK = f"UPDATE main.sqlembed_backlog SET lease = 0, takes = max(0, takes - 1) {SAME}"
 # Only while it is as the lease left it: what was given back may be another's now.
 LET_GO = f"{GIVE_BACK} AND lease > 0 AND takes = ?"
@@ -203,6 +204,19 @@ def renew(index: Index, leased: Iterable[Leased]) -> Plan[None]:
     yield Boundary.BEGIN
     yield Many(RENEW, [(until, index.index_id, row.key, row.generation) for row in leased])
     yield Boundary.COMMIT
+
+
+def clear(index: Index, leased: Iterable[Leased]) -> Plan[None]:
+    """Forget leases of *leased* before this one that never came back: the process lives.
+
+    What ended those was not a text of these. A flush that cannot write (no room on the disk, a
+    lock) leaves leases behind, too, and no row may be set aside for that.
+    """
+    rows = [row for row in leased if row.takes]
+    if rows:
+        yield Boundary.BEGIN
+        yield Many(CLEAR, [(index.index_id, row.key, row.generation) for row in rows])
+        yield Boundary.COMMIT
 
 
 def give_back(index: Index, leased: Iterable[Leased]) -> Plan[None]:

@@ -5,7 +5,7 @@ from time import monotonic
 from typing import NamedTuple, TypeVar
 
 from sqlembed.engine.interface import Engine
-from sqlembed.errors import InputError
+from sqlembed.errors import InputError, SchemaError
 from sqlembed.index import backlog, catalog, codes, embedding, rate, store, waiting
 from sqlembed.index import source as sources
 from sqlembed.index.backlog import Leased
@@ -36,6 +36,8 @@ WHERE index_id = ?1 AND generation <= ?2 AND key = ?3 ORDER BY generation"""
 SET_ASIDE = """
 SELECT key FROM main.sqlembed_backlog WHERE index_id = ? AND due IS NULL AND generation <= ?"""
 
+VEC0_FAILS = "Internal sqlite-vec error"
+
 _texts_at_once: dict[str, int] = {}
 """By embedding space: what was found to take a good time."""
 
@@ -54,6 +56,7 @@ def flush(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
 
     :returns: the number of rows brought up to date
     :raises InputError: some rows fail; the others are stored
+    :raises SchemaError: the index misses changes, or its codes find no room
     """
     failed: dict[int, str] = {}
     done = yield from drain(engine, index, most, failed)
@@ -69,7 +72,7 @@ def drain(
 
     :param failed: takes why rows fail, by key
     :returns: the number of rows brought up to date
-    :raises SchemaError: the index misses changes
+    :raises SchemaError: the index misses changes, or its codes find no room
     :raises SpaceError: it holds vectors of another model
     """
     if not (yield from catalog.is_watched(index)):
@@ -79,10 +82,15 @@ def drain(
     check_space(engine, index)
     try:
         return (yield from _store_all(engine, index, most, {} if failed is None else failed))
-    except StatementError:
-        if (yield from catalog.still(index)):
-            raise
-        return 0  # dropped meanwhile, and its tables with it
+    except StatementError as error:
+        if not (yield from catalog.still(index)):
+            return 0  # dropped meanwhile, and its tables with it
+        if VEC0_FAILS in str(error):  # it keeps SQLite's own reason to itself
+            raise SchemaError(
+                f"index {index.name}: its codes cannot be written ({error}); most likely the disk or"
+                " the database is full: make room, then flush again"
+            ) from error
+        raise
 
 
 def _store_all(engine: Engine, index: Index, most: int | None, failed: dict[int, str]) -> Plan[int]:
@@ -148,6 +156,7 @@ def work(engine: Engine, index: Index, leased: Sequence[Leased]) -> Plan[Outcome
         some = {row.key: texts[row.key] for row in part if row.key in texts}
         embedded, unfit = yield from _embed(engine, index, some, rows[at:], clock)
         fit = [row for row in part if row.key not in unfit]
+        yield from backlog.clear(index, part)
         for start in range(0, len(fit), STORED_ROWS):
             stored = fit[start : start + STORED_ROWS]
             gone = {row.key for row in stored if row.key not in found.rows}

@@ -27,6 +27,19 @@ def test_register_adds_everything_to_a_connection_of_yours(engine: LocalEngine) 
     assert sql.one("SELECT vec_length(embed('x'))") == 64
 
 
+def test_a_database_that_somebody_has_locked_is_opened(engine: LocalEngine, tmp_path: Path) -> None:
+    path = str(tmp_path / "app.db")
+    other = apsw.Connection(path)
+    other.execute("CREATE TABLE t(x); BEGIN EXCLUSIVE")
+    mine = apsw.Connection(path)  # without a busy timeout
+    sqlembed.register(mine, engine=engine)
+    assert Sql(mine).error("SELECT * FROM sqlembed_status").startswith("BusyError")
+    other.execute("COMMIT")
+    assert Sql(mine)("SELECT * FROM sqlembed_status") == []
+    other.close()
+    mine.close()
+
+
 @pytest.mark.doors("apsw", "service")
 def test_loading_extensions_is_off_afterwards(sql: Sql) -> None:
     assert "not authorized" in sql.error("SELECT load_extension('nothing')")

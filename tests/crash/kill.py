@@ -1,0 +1,488 @@
+"""Kill -9, hundreds of times: ``kill.py --kills 500 [--seed N] [--only ROUND]``; ``make crash``.
+
+A round is a database of some random kind, and some kills on it. Before each, programs (``roles``)
+work on it: writers with and without sqlembed, a worker, a flush in a loop, a searcher that compares
+its answers with brute force, a service and its client. At a random moment one of them, or all, are
+killed. Then SQLite's integrity, the index, the status view and every answer are compared with the truth
+(``truth``), as they are and once more after a flush. Prints how many died of what at which moment;
+what fails is told with the seed, and the database is kept.
+"""
+
+import argparse
+import ctypes
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from crash import model  # noqa: E402, I001  # first: it keeps llama.cpp out
+from crash import faults, old, phases, roles, world  # noqa: E402
+from crash.world import World  # noqa: E402
+from harness import FAKES, install_fake  # noqa: E402
+
+import sqlembed.cli.serve  # noqa: E402  # now, for all that are forked
+from sqlembed import extension  # noqa: E402
+from sqlembed.engine.local import LocalEngine  # noqa: E402
+from sqlembed.functions import ALL  # noqa: E402
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+"""Whose sqlite3 can load extensions."""
+PATIENCE_SECONDS = 120.0
+"""After which a program that was told to end hangs."""
+LONGEST_SECONDS = 0.25
+"""Between the start of the programs and a kill."""
+KILLS_A_ROUND = 10
+FEW_KILLS = 100
+"""With fewer, such as in the suite, there is no round of many rows."""
+MANY_ROWS = 12_000
+"""Of the rounds that look at the status view alone."""
+PR_SET_PDEATHSIG = 1
+FUNCTIONS = {function.name for function in ALL}
+
+Role = Callable[[roles.Actor], None]
+
+LASTING: dict[str, Role] = {
+    "writer": roles.plain_writer,
+    "writer with sqlembed": roles.door_writer,
+    "flush": roles.flusher,
+    "worker": roles.worker,
+    "searcher": roles.searcher,
+}
+ONCE: dict[str, Callable[..., None]] = {
+    "index": roles.make_index,
+    "flush once": roles.flush,
+    "drop": roles.drop,
+    "migration": roles.flush,
+}
+"""What is done once, and killed before a random call of the disk, or at a random moment."""
+if "sqlembed_reindex" in FUNCTIONS:
+    ONCE["reindex"] = roles.reindex
+if "sqlembed_repair" in FUNCTIONS:
+    ONCE["repair"] = roles.repair
+
+
+KINDS = ("programs", *ONCE, "many rows")
+"""Rounds; the first of each run are one of each."""
+WEIGHTS = (14, *[2] * len(ONCE), 1)
+
+
+class Failure(Exception):
+    """A program ended as it must not, or found what must not be."""
+
+
+class Program:
+    """A forked program; it dies with this one."""
+
+    def __init__(self, here: World, name: str, work: Role, seed: str, slot: int) -> None:
+        """Start *work*."""
+        self.name, self.slot = name, slot
+        self.phase = phases.Phase(f"{here.directory}/phases", slot)
+        self.errors = Path(here.directory, f"{name.replace(' ', '_')}.err")
+        parent = os.getpid()
+        self.process = os.fork()
+        if self.process:
+            return
+        code = 1
+        try:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() == parent:
+                file = os.open(self.errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                os.dup2(file, 1)
+                os.dup2(file, 2)
+                random.seed(seed)
+                work(roles.Actor(here, seed, slot))
+                code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def kill(self) -> str | None:
+        """Kill it; what it was doing, or None if it had ended by itself."""
+        with suppress(ProcessLookupError):
+            os.kill(self.process, signal.SIGKILL)
+        code = self.wait()
+        return self.phase.now() if code == -signal.SIGKILL else None
+
+    def wait(self) -> int:
+        """Wait for its end: 0, or minus SIGKILL; anything else is a failure."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        pause = 0.0005
+        while True:
+            process, status = os.waitpid(self.process, os.WNOHANG)
+            if process:
+                break
+            if time.monotonic() > until:
+                os.kill(self.process, signal.SIGKILL)
+                os.waitpid(self.process, 0)
+                raise Failure(f"{self.name} hangs, {self.phase.now()}")
+            time.sleep(pause)
+            pause = min(2 * pause, 0.01)
+        code = os.waitstatus_to_exitcode(status)
+        if code not in (0, -signal.SIGKILL):
+            raise Failure(f"{self.name}: {self.errors.read_text()}")
+        return code
+
+    def begun(self) -> None:
+        """Wait until it does something."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while self.phase.now() == "starting":
+            if os.waitid(os.P_PID, self.process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return
+            if time.monotonic() > until:
+                raise Failure(f"{self.name} does not begin")
+            time.sleep(0.0005)
+
+
+class Round:
+    """A database, and the kills that it survives."""
+
+    def __init__(self, driver: "Driver", name: str, kind: str | None) -> None:
+        """Choose what the database is like; *kind* is of ``KINDS``, or random."""
+        self.driver, self.name = driver, name
+        chance = self.chance = random.Random(name)
+        directory = str(driver.directory / name.replace("/", "_"))
+        os.makedirs(directory)
+        self.kind = kind or chance.choices(KINDS, WEIGHTS)[0]
+        client = self.kind == "programs" and chance.random() < 0.4
+        self.world = World(
+            directory,
+            journal=chance.choice(("delete", "wal")),
+            shape=chance.choice(sorted(world.TABLES)),
+            words=chance.random() < 0.8,
+            mode=chance.choice(("deferred", "deferred", "immediate")),
+            tokens=None if client else chance.choice((None, None, 12)),
+            rows=MANY_ROWS if self.kind == "many rows" else chance.randint(60, 200),
+        )
+        self.with_client = client
+        self._started = 0
+        self._service: Program | None = None
+
+    def run(self, kills: int) -> None:
+        """Kill so many times."""
+        self._start("fill", roles.fill).wait()
+        self.world.save()
+        if self.kind != "programs":
+            getattr(self, f"_{self.kind.replace(' ', '_')}")(kills)
+            return
+        self._start("index", roles.make_index).wait()
+        for _ in range(kills):
+            self._kill_some()
+        self._end_service(count=False)
+
+    def _start(self, name: str, work: Role, slot: int | None = None) -> Program:
+        phases_file = f"{self.world.directory}/phases"
+        if slot is None:
+            phases.make(phases_file)
+            slot = 0
+        self._started += 1
+        return Program(self.world, name, work, f"{self.name}/{self._started}", slot)
+
+    def _verify(self) -> None:
+        self.driver.survived += 1
+        self._start("verify", roles.verify).wait()
+
+    # Programs that go on until they are told to stop.
+
+    def _kill_some(self) -> None:
+        phases.make(f"{self.world.directory}/phases")
+        names = self.chance.sample(sorted(LASTING), self.chance.randint(2, 4))
+        programs = [self._start(n, LASTING[n], slot) for slot, n in enumerate(names)]
+        if self.with_client:
+            programs += self._client(len(programs))
+        for each in programs:
+            each.begun()
+        time.sleep(self.chance.random() * LONGEST_SECONDS)
+        everybody = self.chance.random() < 0.2
+        victims = programs if everybody else [self.chance.choice(programs)]
+        for victim in victims:
+            self.driver.note(self, victim.name, victim.kill())
+            if victim is self._service:
+                self._service = None
+        left = [each for each in programs if each not in victims and each is not self._service]
+        if left and self.chance.random() < 0.3:
+            self._start("look", roles.look, 10).wait()
+        if self.chance.random() < 0.3:
+            for each in left:
+                self.driver.note(self, each.name, each.kill())
+        else:
+            phases.Phase(f"{self.world.directory}/phases", roles.STOP).begin("idle")
+            for each in left:
+                each.wait()
+        self._verify()
+
+    def _client(self, slot: int) -> list[Program]:
+        """The service, which may run already, and a client of it."""
+        if self._service is None:
+            self._service = self._start("service", roles.service, slot)
+            _until_it_answers(self.driver.socket, self._service)
+        self._service.phase.begin("serving")
+        library = str(extension.path()).removesuffix(".so")
+        arguments = [SYSTEM_PYTHON, str(HERE / "client.py"), self.world.directory, str(slot + 1)]
+
+        def client(actor: roles.Actor) -> None:
+            environment = os.environ | {"HOST_LIBRARY": library, "SQLEMBED_COMMAND": "/bin/false"}
+            os.execve(SYSTEM_PYTHON, [*arguments, str(self._started)], environment)
+
+        return [self._service, self._start("client", client, slot + 1)]
+
+    def _end_service(self, *, count: bool) -> None:
+        if self._service is not None:
+            self._service.kill()
+            self._service = None
+
+    # What is done once.
+
+    def _killed(self, name: str) -> bool:
+        """Have *name* done, and killed meanwhile; whether it was, or had ended before."""
+        work = ONCE[name]
+        by_disk = self.chance.random() < 0.6
+        number = self.chance.randrange(1, self.driver.calls.get(name, 20) + 1)
+        calls = Path(self.world.directory, "calls")
+        calls.unlink(missing_ok=True)
+
+        def killed_by_disk(actor: roles.Actor) -> None:
+            disk = faults.Disk()
+            disk.set(faults.Fault("any", number, "kill"))
+            # Shared memory is not to be had there: without others, none is needed.
+            actor.exclusive = True
+            work(actor, disk.name)
+            calls.write_text(str(disk.counts["any"]))
+
+        begun = time.monotonic()
+        if by_disk:
+            program = self._start(name, killed_by_disk)
+            phase = program.phase.now() if program.wait() else None
+            if phase is None:
+                self.driver.calls[name] = int(calls.read_text())
+        else:
+            program = self._start(name, work)
+            program.begun()
+            time.sleep(self.chance.random() * self.driver.seconds.get(name, 0.05))
+            phase = program.kill()
+            if phase is None:
+                self.driver.seconds[name] = time.monotonic() - begun
+        self.driver.note(self, name, phase)
+        return phase is not None
+
+    def _index(self, kills: int) -> None:
+        for _ in range(kills):
+            self._killed("index")
+            self._verify()
+            self._start("drop if there", _drop_if_there).wait()
+
+    def _drop(self, kills: int) -> None:
+        for _ in range(kills):
+            self._start("index if not there", _index_if_not_there).wait()
+            self._start("much is logged", roles.log_much).wait()
+            self._killed("drop")
+            self._verify()
+
+    def _flush_once(self, kills: int) -> None:
+        self._start("index", roles.make_index).wait()
+        for _ in range(kills):
+            self._start("much is logged", roles.log_much).wait()
+            self._killed("flush once")
+            self._verify()
+
+    def _reindex(self, kills: int) -> None:
+        self._start("index", roles.make_index).wait()
+        for _ in range(kills):
+            self._start("much is logged", roles.log_much).wait()
+            self._killed("reindex")
+            self._verify()
+
+    def _repair(self, kills: int) -> None:
+        self._start("index", roles.make_index).wait()
+        for _ in range(kills):
+            self._start("damage", _damage).wait()
+            self._killed("repair")
+            self._start("repair", roles.repair).wait()
+            self._verify()
+
+    def _many_rows(self, kills: int) -> None:
+        """The status view past 10,000 rows, while it fills and its programs die."""
+        self._start("index", _index_later).wait()
+        for _ in range(kills):
+            phases.make(f"{self.world.directory}/phases")
+            names = ("flush", "worker", "writer", "status view")
+            some = {**LASTING, "status view": roles.watcher}
+            programs = [self._start(name, some[name], slot) for slot, name in enumerate(names)]
+            for each in programs:
+                each.begun()
+            time.sleep(self.chance.random() * 4 * LONGEST_SECONDS)
+            victim = self.chance.choice(programs)
+            self.driver.note(self, victim.name, victim.kill())
+            phases.Phase(f"{self.world.directory}/phases", roles.STOP).begin("idle")
+            for each in programs:
+                if each is not victim:
+                    each.wait()
+            self.driver.survived += 1
+            self._start("verify", roles.verify_standing).wait()
+
+    def _migration(self, kills: int) -> None:
+        for number in range(kills):
+            directory = f"{self.world.directory}/{number}"
+            os.makedirs(directory)
+            self.world = World(directory, journal=self.world.journal, table="sms")
+            self._start("old format", _make_old).wait()
+            self._killed("migration")
+            self._verify()
+
+
+def _until_it_answers(path: Path, program: Program) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
+            probe.connect(str(path))
+            return
+        if os.waitid(os.P_PID, program.process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            program.wait()
+        time.sleep(0.005)
+    raise Failure("the service does not answer")
+
+
+def _index_if_not_there(actor: roles.Actor) -> None:
+    db = actor.connect()
+    options = actor.world.options[:-1] + ', "if_not_exists": true}'
+    db.execute("SELECT sqlembed_index('t', 'body', ?)", (options,)).fetchall()
+    db.close()
+
+
+def _index_later(actor: roles.Actor) -> None:
+    db = actor.connect()
+    options = actor.world.options[:-1] + ', "backlog": "later"}'
+    db.execute("SELECT sqlembed_index('t', 'body', ?)", (options,)).fetchall()
+    db.close()
+
+
+def _drop_if_there(actor: roles.Actor) -> None:
+    db = actor.connect()
+    if db.execute("SELECT 1 FROM sqlembed_status").fetchall():
+        db.execute("SELECT sqlembed_drop('t')").fetchall()
+    db.close()
+
+
+def _damage(actor: roles.Actor) -> None:
+    """Spoil what is stored, and lose some of it."""
+    db = actor.connect()
+    found = roles.truth.live(db)
+    assert found is not None
+    table = f"sqlembed_chunk_{found.number}"
+    for sql in (
+        f"UPDATE {table} SET vector = x'00' WHERE chunk % 7 = 1",
+        f"UPDATE {table} SET digest = x'00' WHERE chunk % 7 = 2",
+        f"DELETE FROM {found.codes} WHERE rowid % 7 = 3",
+        f"DELETE FROM {table} WHERE chunk % 7 = 4",
+    ):
+        if actor.chance.random() < 0.6:
+            db.execute(sql)
+    db.close()
+
+
+def _make_old(actor: roles.Actor) -> None:
+    old.make(actor.world, LocalEngine(), actor.chance)
+
+
+class Driver:
+    """Rounds, until enough have died."""
+
+    def __init__(self, seed: int) -> None:
+        """Make a directory with fake models."""
+        self.seed = seed
+        self.directory = Path(tempfile.mkdtemp(prefix="sqe", dir="/tmp"))
+        self.socket = self.directory / "s"
+        self.kills: Counter[tuple[str, str, str]] = Counter()
+        """By role, journal mode, and what it was doing."""
+        self.survived = 0
+        """Times that all was compared."""
+        self.calls: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+        """What something that is done once took when it was not killed."""
+        for name in [name for name in os.environ if name.startswith("SQLEMBED_")]:
+            del os.environ[name]
+        os.environ |= {
+            "SQLEMBED_DATA": str(self.directory / "data"),
+            "SQLEMBED_CACHE": str(self.directory / "cache.db"),
+            "SQLEMBED_SOCKET": str(self.socket),
+            "SQLEMBED_LOG": str(self.directory / "log"),
+            "SQLEMBED_MODEL": "fake",
+            "SQLEMBED_ENGINE": "local",
+        }
+        model.use()
+        model.prepare()
+        for name, kind, dimension, query in FAKES:
+            if kind == "embedder":
+                install_fake(name, kind, dimension, query)
+
+    def note(self, here: Round, role: str, phase: str | None) -> None:
+        """Count a death; None is none."""
+        if phase is not None:
+            self.kills[role, here.world.journal, phase] += 1
+
+    def run(self, kills: int, only: str | None = None) -> None:
+        """Go on until so many have died, or do the round *only*."""
+        number = 0
+        while sum(self.kills.values()) < kills:
+            name = only or f"{self.seed}/{number}"
+            place = int(name.split("/")[1])
+            kind = KINDS[place] if place < len(KINDS) else None
+            if kind == "many rows" and kills < FEW_KILLS:
+                kind = "programs"  # it takes its time
+            left = kills - sum(self.kills.values())
+            here = Round(self, name, kind)
+            try:
+                here.run(min(left, KILLS_A_ROUND, max(2, kills // (2 * len(KINDS)))))
+            except Failure as failure:
+                raise Failure(
+                    f"{here.world}\nround {name} (again: --only {name}): {failure}\n"
+                    f"kept: {here.world.directory}"
+                ) from None
+            shutil.rmtree(self.directory / name.replace("/", "_"))
+            number += 1
+            if only is not None:
+                return
+
+    def table(self) -> str:
+        """The counts."""
+        lines = [f"{'role':22}{'journal':10}{'at':24}{'killed':>7}"]
+        for (role, journal, phase), count in sorted(self.kills.items()):
+            lines.append(f"{role:22}{journal:10}{phase:24}{count:7}")
+        total = sum(self.kills.values())
+        lines.append(f"{total} killed, and all was right {self.survived} times after")
+        return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the command line, and kill."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--only", metavar="ROUND", help="a round that failed: SEED/NUMBER")
+    chosen = parser.parse_args()
+    driver = Driver(chosen.seed)
+    try:
+        driver.run(chosen.kills, chosen.only)
+    except Failure as failure:
+        print(driver.table())
+        sys.exit(f"FAILED with --seed {chosen.seed}: {failure}")
+    print(driver.table())
+    shutil.rmtree(driver.directory)
+
+
+if __name__ == "__main__":
+    main()
