@@ -87,8 +87,8 @@ def drain(
             return 0  # dropped meanwhile, and its tables with it
         if VEC0_FAILS in str(error):  # it keeps SQLite's own reason to itself
             raise SchemaError(
-                f"index {index.name}: its codes cannot be written ({error}); most likely the disk or"
-                " the database is full: make room, then flush again"
+                f"index {index.name}: its codes cannot be written ({error}); most likely the disk"
+                " or the database is full: make room, then flush again"
             ) from error
         raise
 

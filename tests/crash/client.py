@@ -12,8 +12,8 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from crash import world  # noqa: E402
-from crash.phases import SLOTS, Phase  # noqa: E402
+from crash import world
+from crash.phases import SLOTS, Phase
 
 OTHERS_FAULT = (
     "sqlembed's service",

@@ -32,10 +32,9 @@ from crash import faults, old, phases, roles, world  # noqa: E402
 from crash.world import World  # noqa: E402
 from harness import FAKES, install_fake  # noqa: E402
 
-import sqlembed.cli.serve  # noqa: E402  # now, for all that are forked
+import sqlembed.cli.serve  # noqa: E402, F401  # now, for all that are forked
 from sqlembed import extension  # noqa: E402
 from sqlembed.engine.local import LocalEngine  # noqa: E402
-from sqlembed.functions import ALL  # noqa: E402
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Whose sqlite3 can load extensions."""
@@ -49,7 +48,6 @@ FEW_KILLS = 100
 MANY_ROWS = 12_000
 """Of the rounds that look at the status view alone."""
 PR_SET_PDEATHSIG = 1
-FUNCTIONS = {function.name for function in ALL}
 
 Role = Callable[[roles.Actor], None]
 
@@ -65,20 +63,17 @@ ONCE: dict[str, Callable[..., None]] = {
     "flush once": roles.flush,
     "drop": roles.drop,
     "migration": roles.flush,
+    "reindex": roles.reindex,
+    "repair": roles.repair,
 }
 """What is done once, and killed before a random call of the disk, or at a random moment."""
-if "sqlembed_reindex" in FUNCTIONS:
-    ONCE["reindex"] = roles.reindex
-if "sqlembed_repair" in FUNCTIONS:
-    ONCE["repair"] = roles.repair
-
 
 KINDS = ("programs", *ONCE, "many rows")
 """Rounds; the first of each run are one of each."""
 WEIGHTS = (14, *[2] * len(ONCE), 1)
 
 
-class Failure(Exception):
+class WrongError(Exception):
     """A program ended as it must not, or found what must not be."""
 
 
@@ -129,12 +124,12 @@ class Program:
             if time.monotonic() > until:
                 os.kill(self.process, signal.SIGKILL)
                 os.waitpid(self.process, 0)
-                raise Failure(f"{self.name} hangs, {self.phase.now()}")
+                raise WrongError(f"{self.name} hangs, {self.phase.now()}")
             time.sleep(pause)
             pause = min(2 * pause, 0.01)
         code = os.waitstatus_to_exitcode(status)
         if code not in (0, -signal.SIGKILL):
-            raise Failure(f"{self.name}: {self.errors.read_text()}")
+            raise WrongError(f"{self.name}: {self.errors.read_text()}")
         return code
 
     def begun(self) -> None:
@@ -144,7 +139,7 @@ class Program:
             if os.waitid(os.P_PID, self.process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 return
             if time.monotonic() > until:
-                raise Failure(f"{self.name} does not begin")
+                raise WrongError(f"{self.name} does not begin")
             time.sleep(0.0005)
 
 
@@ -353,7 +348,7 @@ def _until_it_answers(path: Path, program: Program) -> None:
         if os.waitid(os.P_PID, program.process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             program.wait()
         time.sleep(0.005)
-    raise Failure("the service does not answer")
+    raise WrongError("the service does not answer")
 
 
 def _index_if_not_there(actor: roles.Actor) -> None:
@@ -447,8 +442,8 @@ class Driver:
             here = Round(self, name, kind)
             try:
                 here.run(min(left, KILLS_A_ROUND, max(2, kills // (2 * len(KINDS)))))
-            except Failure as failure:
-                raise Failure(
+            except WrongError as failure:
+                raise WrongError(
                     f"{here.world}\nround {name} (again: --only {name}): {failure}\n"
                     f"kept: {here.world.directory}"
                 ) from None
@@ -477,7 +472,7 @@ def main() -> None:
     driver = Driver(chosen.seed)
     try:
         driver.run(chosen.kills, chosen.only)
-    except Failure as failure:
+    except WrongError as failure:
         print(driver.table())
         sys.exit(f"FAILED with --seed {chosen.seed}: {failure}")
     print(driver.table())

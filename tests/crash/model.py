@@ -69,7 +69,7 @@ def use() -> None:
 def prepare() -> None:
     """Load what is else loaded late, once for all processes that are forked."""
     import prometheus_client  # noqa: F401
-    import rapidfuzz  # noqa: F401
+    import rapidfuzz
     import rapidfuzz.process  # noqa: F401
     import regex  # noqa: F401
 

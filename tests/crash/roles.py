@@ -19,7 +19,6 @@ from crash.phases import SLOTS, Phase
 from crash.world import World
 
 import sqlembed
-from sqlembed.cli import VERBS
 from sqlembed.cli import main as command
 from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import BusyError, NotFoundError
@@ -116,10 +115,7 @@ def flusher(actor: Actor) -> None:
 
 
 def worker(actor: Actor) -> None:
-    """``sqlembed work``; where there is no such verb yet, a flush in a loop."""
-    if "work" not in VERBS:
-        flusher(actor)
-        return
+    """``sqlembed work``."""
     backlog.LEASE_SECONDS = LEASE_SECONDS
     connection = apsw.Connection
 

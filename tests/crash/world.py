@@ -8,7 +8,7 @@ import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-VOCABULARY = (
+VOCABULARY = (  # noqa: SIM905
     "sun moon sea salt bread wine dinner train late milk winter river stone light garden letter"
     " music window bridge market island forest paper morning silver engine harbour candle"
 ).split()
