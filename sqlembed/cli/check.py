@@ -117,4 +117,4 @@ def _show(connection: apsw.Connection, db: str, name: str | None, found: list[Fi
 
 def _list(found: list[Finding]) -> None:
     for each in found:
-        click.echo(f"  {each.total:,} {each.kind} (such as {each.example}): {each.meaning}")
+        click.echo(f"  {each.total:,} {each.kind} (such as {each.example!s}): {each.meaning}")
