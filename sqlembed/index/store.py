@@ -14,7 +14,7 @@ from sqlembed.index.catalog import Index
 from sqlembed.index.options import Options
 from sqlembed.index.source import Source, mapped_names
 from sqlembed.index.triggers import triggers
-from sqlembed.plan import Many, Plan, Row, Statement, StatementError, quote
+from sqlembed.plan import Boundary, Many, Plan, Row, Statement, StatementError, quote
 
 CATALOG_ROW = """
 INSERT INTO main.sqlembed_catalog(name, source, model, space, dimension, mode, options, triggers)
@@ -49,6 +49,10 @@ FORGET = "DELETE FROM main.{} WHERE key IN (SELECT value FROM json_each(?))"
 FORGET_KEYS = """
 DELETE FROM main.{keys} WHERE key IN (SELECT value FROM json_each(?1)) AND {waits_not}"""
 WORDS = "CREATE VIRTUAL TABLE main.{} USING fts5(text, tokenize = {})"
+MERGE = "INSERT INTO main.{0}({0}, rank) VALUES ('merge', ?)"
+MERGED_PAGES = 250
+"""Of words, that one transaction merges."""
+TOTAL_CHANGES = "SELECT total_changes()"
 KEY_TABLE = (
     "CREATE TABLE main.sqlembed_key_{id}(key INTEGER PRIMARY KEY, {columns}, UNIQUE({names}))"
 )
@@ -154,6 +158,22 @@ def forget_keys(index: Index, keys: list[int]) -> Plan[None]:
             keys=index.key_table, waits_not=waiting.nowhere(index, index.key_table)
         )
         yield Statement(sql, (json.dumps(keys),))
+
+
+def free(index: Index) -> Plan[None]:
+    """Give back the space of deleted rows, if they are most of them, in short transactions."""
+    if not (yield from codes.tidy(index)) or index.words is None:
+        return
+    # FTS5 merges when rows are added. As it documents: the first time with a negative number of
+    # pages, and done when fewer than two rows change.
+    pages, changes = -MERGED_PAGES, 2
+    while changes >= 2:
+        yield Boundary.BEGIN
+        before = yield Statement(TOTAL_CHANGES)
+        yield Statement(MERGE.format(index.word_table), (pages,))
+        after = yield Statement(TOTAL_CHANGES)
+        yield Boundary.COMMIT
+        pages, changes = MERGED_PAGES, int(str(after[0][0])) - int(str(before[0][0]))
 
 
 def add(index: Index, chunks: list[Row], texts: list[str]) -> Plan[None]:

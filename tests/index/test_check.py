@@ -293,6 +293,10 @@ def test_codes_come_back_when_most_rows_are_deleted(
     )
     assert sql("SELECT * FROM sqlembed_check") == []
     assert sql("SELECT id, coverage FROM knn('t', 'row 70', 1)") == [(70, 1.0)]
+    merged = "SELECT sum(length(block)) FROM sqlembed_word_1_data"
+    before = sql.one(merged)
+    sql("INSERT INTO sqlembed_word_1(sqlembed_word_1) VALUES ('optimize')")
+    assert sql.one(merged) == pytest.approx(before, rel=0.1)
     sql("INSERT INTO t VALUES (5000, 'one more')")
     sql("SELECT sqlembed_flush()")
     assert sql("SELECT id FROM knn('t', 'one more', 1)") == [5000]
