@@ -92,7 +92,7 @@ def _store_all(engine: Engine, index: Index, most: int | None, failed: dict[int,
             left = None if left is None else left - len(leased)
     if most is None:
         yield from tidy(index, upto)
-        yield from store.free(index)
+        yield from store.reclaim(index)
     return done
 
 

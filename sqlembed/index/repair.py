@@ -69,7 +69,7 @@ def _repair(index: Index) -> Plan[int]:
     done += yield from _vectors(index)
     done += yield from _orphans(index)
     done += yield from _words(index)
-    yield from store.free(index)
+    yield from store.reclaim(index)
     if unwatched:
         yield from _watch(index)
     return done

@@ -24,7 +24,7 @@ UPDATE main.sqlembed_catalog SET triggers = (
     SELECT json_group_object(name, sql) FROM main.sqlite_schema
     WHERE type = 'trigger' AND name IN (SELECT value FROM json_each(?2))
 ) WHERE index_id = ?1 RETURNING triggers"""
-CHUNK_TABLE = """
+TABLES = """
 CREATE TABLE main.sqlembed_chunk_{id}(
     chunk INTEGER PRIMARY KEY,
     key INTEGER NOT NULL,       -- of the application's row
@@ -64,7 +64,7 @@ def create(name: str, source: Source, space: Space, options: Options) -> Plan[In
     lasting = options.lasting
     rows = yield Statement(CATALOG_ROW, (name, source.to_json(), *facts, lasting.to_json()))
     index_id = int(rows[0][0])  # type: ignore[arg-type]
-    yield Statement(CHUNK_TABLE.format(id=index_id))
+    yield Statement(TABLES.format(id=index_id))
     yield Statement(codes.CREATE.format(f"sqlembed_code_{index_id}", space.dimension))
     if options.words is not None:
         yield from create_words(name, f"sqlembed_word_{index_id}", options.words)
@@ -101,7 +101,7 @@ def restore(index: Index, source: Source, here: Container[str]) -> Plan[int]:
     """Make the plain tables of *index* that are not *here*; how many they were."""
     done = 0
     if index.chunk_table not in here:
-        yield Statement(CHUNK_TABLE.format(id=index.index_id))
+        yield Statement(TABLES.format(id=index.index_id))
         done += 1
     if source.mapped and index.key_table not in here:
         yield from _create_keys(index.index_id, source)
@@ -160,7 +160,7 @@ def forget_keys(index: Index, keys: list[int]) -> Plan[None]:
         yield Statement(sql, (json.dumps(keys),))
 
 
-def free(index: Index) -> Plan[None]:
+def reclaim(index: Index) -> Plan[None]:
     """Give back the space of deleted rows, if they are most of them, in short transactions."""
     if not (yield from codes.tidy(index)) or index.words is None:
         return
