@@ -81,16 +81,21 @@ def wasteful(index: Index) -> Plan[bool]:
     return float(str(slots)) - used > max(used, LEAST_DEAD)
 
 
-def tidy(index: Index) -> Plan[None]:
-    """Make the codes anew if that frees much, or was begun; drop what is not used any more."""
+def tidy(index: Index) -> Plan[bool]:
+    """Make the codes anew if that frees much, or was begun; drop what is not used any more.
+
+    :returns: whether most rows were deleted ones
+    """
     now = yield from current(index)
     if now is None:
-        return
+        return False
     tables, in_use = (yield from numbered(now)), number(now.code_table)
-    if max(tables, default=0) > in_use or (yield from wasteful(now)):
+    frees = yield from wasteful(now)
+    if frees or max(tables, default=0) > in_use:
         yield from renew(now)
     elif min(tables, default=in_use) < in_use:
         yield from _drop_old(now)
+    return frees
 
 
 def renew(index: Index) -> Plan[None]:

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeVar
 
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, SchemaError
-from sqlembed.index import backlog, catalog, codes, embedding, rate, store, waiting
+from sqlembed.index import backlog, catalog, embedding, rate, store, waiting
 from sqlembed.index import source as sources
 from sqlembed.index.backlog import Leased
 from sqlembed.index.catalog import Index
@@ -116,7 +116,7 @@ def _store_all(engine: Engine, index: Index, most: int | None, failed: dict[int,
             left = None if left is None else left - len(leased)
     if most is None:
         yield from tidy(index, upto)
-        yield from codes.tidy(index)
+        yield from store.reclaim(index)
     return done
 
 

@@ -69,6 +69,7 @@ def _repair(index: Index) -> Plan[int]:
     done += yield from _vectors(index)
     done += yield from _orphans(index)
     done += yield from _words(index)
+    yield from store.reclaim(index)
     if unwatched:
         yield from _watch(index)
     return done
@@ -152,13 +153,12 @@ def _watch(index: Index) -> Plan[None]:
 
 
 def _codes(index: Index) -> Plan[int]:
-    """Make the codes anew if they are not in step, or half of their space is wasted."""
+    """Make the codes anew if they are not in step."""
     tables = yield from codes.numbered(index)
     damaged = index.code_table not in (yield from check.usable(index))
     wrong = 1 if damaged else (yield from _wrong_codes(index))
     if wrong:
         yield from codes.renew(index)
-    yield from codes.tidy(index)
     return wrong or len(tables) - 1
 
 

@@ -27,7 +27,7 @@ UPDATE main.sqlembed_catalog SET triggers = (
     SELECT json_group_object(name, sql) FROM main.sqlite_schema
     WHERE type = 'trigger' AND name IN (SELECT value FROM json_each(?2))
 ) WHERE index_id = ?1 RETURNING triggers"""
-CHUNK_TABLE = """
+TABLES = """
 CREATE TABLE main.sqlembed_chunk_{id}(
     chunk INTEGER PRIMARY KEY,
     key INTEGER NOT NULL,       -- of the application's row
@@ -62,6 +62,10 @@ FORGET_KEYS = """
 DELETE FROM main.{keys} WHERE key IN (SELECT value FROM json_each(?1)) AND {waits_not}"""
 WORDS = "CREATE VIRTUAL TABLE main.{} USING fts5(text, tokenize = {})"
 COPY_KEYS = "INSERT INTO main.{new} SELECT * FROM main.{old}"
+MERGE = "INSERT INTO main.{0}({0}, rank) VALUES ('merge', ?)"
+MERGED_PAGES = 250
+"""Of words, that one transaction merges."""
+TOTAL_CHANGES = "SELECT total_changes()"
 KEY_TABLE = (
     "CREATE TABLE main.sqlembed_key_{id}(key INTEGER PRIMARY KEY, {columns}, UNIQUE({names}))"
 )
@@ -82,7 +86,7 @@ def create(
     own_name = name if replaced is None else SHADOW_NAME.format(replaces)
     row = (own_name, source.to_json(), *facts, lasting.to_json(), state, replaces)
     index_id = int((yield Statement(CATALOG_ROW, row))[0][0])  # type: ignore[arg-type]
-    yield Statement(CHUNK_TABLE.format(id=index_id))
+    yield Statement(TABLES.format(id=index_id))
     yield Statement(codes.CREATE.format(f"sqlembed_code_{index_id}", space.dimension))
     if options.words is not None:
         yield from create_words(name, f"sqlembed_word_{index_id}", options.words)
@@ -124,7 +128,7 @@ def restore(index: Index, source: Source, here: Container[str]) -> Plan[int]:
     """Make the plain tables of *index* that are not *here*; how many they were."""
     done = 0
     if index.chunk_table not in here:
-        yield Statement(CHUNK_TABLE.format(id=index.index_id))
+        yield Statement(TABLES.format(id=index.index_id))
         done += 1
     if source.mapped and index.key_table not in here:
         yield from _create_keys(index.index_id, source)
@@ -235,6 +239,22 @@ def forget_keys(index: Index, keys: list[int]) -> Plan[None]:
             keys=index.key_table, waits_not=waiting.nowhere(index, index.key_table)
         )
         yield Statement(sql, (json.dumps(keys),))
+
+
+def reclaim(index: Index) -> Plan[None]:
+    """Give back the space of deleted rows, if they are most of them, in short transactions."""
+    if not (yield from codes.tidy(index)) or index.words is None:
+        return
+    # FTS5 merges when rows are added. As it documents: the first time with a negative number of
+    # pages, and done when fewer than two rows change.
+    pages, changes = -MERGED_PAGES, 2
+    while changes >= 2:
+        yield Boundary.BEGIN
+        before = yield Statement(TOTAL_CHANGES)
+        yield Statement(MERGE.format(index.word_table), (pages,))
+        after = yield Statement(TOTAL_CHANGES)
+        yield Boundary.COMMIT
+        pages, changes = MERGED_PAGES, int(str(after[0][0])) - int(str(before[0][0]))
 
 
 def add(index: Index, chunks: list[Row], texts: list[str]) -> Plan[None]:

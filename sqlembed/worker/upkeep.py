@@ -1,6 +1,6 @@
 """What is to be done for an index once nothing of it waits."""
 
-from sqlembed.index import codes, flush, reindex, store
+from sqlembed.index import flush, reindex, store
 from sqlembed.index.catalog import Index
 from sqlembed.plan import Plan
 
@@ -12,7 +12,7 @@ def drained(index: Index, upto: int) -> Plan[None]:
     to be in transactions of its own, and to be worth its time.
     """
     yield from flush.tidy(index, upto)
-    yield from codes.tidy(index)
+    yield from store.reclaim(index)
 
 
 def wants_place(shadow: Index) -> Plan[bool]:

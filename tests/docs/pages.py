@@ -51,7 +51,7 @@ DATABASE = "app.db"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUTPUT = re.compile(r"\s*^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SKIP = "<!-- not run -->"
-VERBS = {"cache", "flush", "index", "models", "pull", "search", "status"}
+VERBS = {"cache", "check", "flush", "index", "models", "pull", "search", "status"}
 PROMPTS = ("sqlite> ", "   ...> ")
 """Of the sqlite3 shell: a statement, and more of it."""
 PRINTED = "-- printed --"

@@ -87,7 +87,7 @@ def test_in_a_transaction_everything_belongs_to_it(sql: Sql) -> None:
 def test_a_failure_leaves_nothing_half_made(sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
     sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
     monkeypatch.setattr(
-        "sqlembed.index.store.CHUNK_TABLE",
+        "sqlembed.index.store.TABLES",
         "CREATE TABLE main.sqlembed_chunk_{id}(x); SELECT nonsense",
     )
     assert "no such column" in sql.error("SELECT sqlembed_index('t', 'body')")

@@ -293,6 +293,10 @@ def test_codes_come_back_when_most_rows_are_deleted(
     )
     assert sql("SELECT * FROM sqlembed_check") == []
     assert sql("SELECT id, coverage FROM knn('t', 'row 70', 1)") == [(70, 1.0)]
+    merged = "SELECT sum(length(block)) FROM sqlembed_word_1_data"
+    before = sql.one(merged)
+    sql("INSERT INTO sqlembed_word_1(sqlembed_word_1) VALUES ('optimize')")
+    assert sql.one(merged) == pytest.approx(before, rel=0.1)
     sql("INSERT INTO t VALUES (5000, 'one more')")
     sql("SELECT sqlembed_flush()")
     assert sql("SELECT id FROM knn('t', 'one more', 1)") == [5000]
@@ -389,3 +393,16 @@ def test_a_repair_that_is_killed_anywhere_leaves_right_rows_or_waiting_ones(
             break
     assert finished and most > 10
     same_as_new(t)
+
+
+def test_what_is_to_take_an_index_s_place_is_checked_and_what_is_dropped_is_known(t: Sql) -> None:
+    t("""SELECT sqlembed_index('t', 'body', '{"name": "next"}')""")
+    t("UPDATE sqlembed_catalog SET state = 'shadow', replaces = 1 WHERE name = 'next'")
+    t("DELETE FROM sqlembed_word_2 WHERE rowid = 3")
+    assert t("SELECT name, kind FROM sqlembed_check('t')") == [("next", "words")]
+    assert t.one("SELECT sqlembed_repair('t')") == 1
+    assert t("SELECT * FROM sqlembed_check") == []
+    t("DELETE FROM sqlembed_word_2 WHERE rowid = 3")
+    t("UPDATE sqlembed_catalog SET state = 'dropped', replaces = NULL WHERE name = 'next'")
+    assert t("SELECT * FROM sqlembed_check") == []
+    assert t.one("SELECT sqlembed_repair()") == 0

@@ -181,7 +181,7 @@ def test_a_new_index_that_fails_leaves_it_as_it_is(
     old: Path, engine: LocalEngine, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sql = Sql(sqlembed.connect(str(old), engine=engine))
-    monkeypatch.setattr("sqlembed.index.store.CHUNK_TABLE", "SELECT nonsense")
+    monkeypatch.setattr("sqlembed.index.store.TABLES", "SELECT nonsense")
     assert "no such column" in sql.error(
         """SELECT sqlembed_index('sms', 'body', '{"name": "b"}')"""
     )
