@@ -149,6 +149,16 @@ def find(name: str) -> Plan[Index]:
     )
 
 
+def now(index: Index) -> Plan[Index | None]:
+    """*index* as the catalog has it now; None if it is gone."""
+    return (yield from numbered(index.index_id))
+
+
+def numbered(index_id: int | None) -> Plan[Index | None]:
+    """The index of that number, whatever its state; None if there is none."""
+    return next((each for each in (yield from every()) if each.index_id == index_id), None)
+
+
 def still(index: Index) -> Plan[bool]:
     """Whether *index* is there as it was, asked within a transaction that writes to it."""
     return bool((yield Statement(STILL, (index.index_id, index.space))))

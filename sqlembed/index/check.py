@@ -79,7 +79,7 @@ class Place(NamedTuple):
     """A part of the check of one index."""
 
     step: Literal["tables", "sets", "rows", "chunks"]
-    start: int = faults.LOWEST
+    start: int = sources.LOWEST
     most: int = faults.SLICE_ROWS
 
 
@@ -193,8 +193,8 @@ def _tables(engine: Engine, index: Index, here: set[str]) -> Plan[list[Finding]]
     found += _finding(index, "triggers", len(changed), changed[0] if changed else None)
     reason = yield from unreadable(index)
     if reason is not None:
-        meaning = f"the table that the index watches cannot be read ({reason}); make it again:"
-        meaning += f" SELECT sqlembed_drop('{index.name}'), then sqlembed_index()"
+        meaning = f"the table that the index watches cannot be read ({reason}); if it is there:"
+        meaning += f" SELECT sqlembed_reindex('{index.name}'), which says more; or sqlembed_drop()"
         found += _finding(index, "table", 1, index.source.table, meaning)
     return found + _model(engine, index)
 
@@ -220,7 +220,8 @@ def _model(engine: Engine, index: Index) -> list[Finding]:
         return []
     meaning = (
         f"the vectors are of {index.model} as it was (space {index.space[:12]}), and the one that"
-        f" is installed is another (space {space.fingerprint[:12]}); make the index again"
+        f" is installed is another (space {space.fingerprint[:12]}); make the index anew: SELECT"
+        f" sqlembed_reindex('{index.name}')"
     )
     return _finding(index, "model", 1, index.model, meaning)
 

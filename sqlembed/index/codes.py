@@ -11,6 +11,7 @@ import numpy as np
 from sqlembed import vectors
 from sqlembed.errors import SchemaError
 from sqlembed.index import catalog
+from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
 from sqlembed.plan import Boundary, Many, Plan, Row, SqlValue, Statement, StatementError
 
@@ -86,7 +87,7 @@ def tidy(index: Index) -> Plan[bool]:
 
     :returns: whether most rows were deleted ones
     """
-    now = yield from current(index)
+    now = yield from catalog.now(index)
     if now is None:
         return False
     tables, in_use = (yield from numbered(now)), number(now.code_table)
@@ -114,7 +115,7 @@ def renew(index: Index) -> Plan[None]:
         new = f"sqlembed_code_{index.index_id}_{max(newest, number(index.code_table)) + 1}"
         yield Statement(CREATE.format(new, index.dimension))
     yield Boundary.COMMIT
-    after: int | None = -(2**63)
+    after: int | None = sources.LOWEST
     while after is not None:
         yield Boundary.BEGIN
         if new not in (yield from numbered(index)).values():  # another has made newer ones
@@ -123,7 +124,7 @@ def renew(index: Index) -> Plan[None]:
         after = yield from _code_slice(index, new, after)
         yield Boundary.COMMIT
     yield Boundary.BEGIN
-    now = yield from current(index)
+    now = yield from catalog.now(index)
     if now is None or number(now.code_table) >= number(new):
         yield Boundary.COMMIT
         return
@@ -161,16 +162,10 @@ def _coded(index: Index, rows: list[Row]) -> list[Row]:
     return [(chunk, code.tobytes()) for (chunk, _), code in zip(rows, codes, strict=True)]
 
 
-def current(index: Index) -> Plan[Index | None]:
-    """*index* as the catalog has it now."""
-    every = yield from catalog.every()
-    return next((each for each in every if each.index_id == index.index_id), None)
-
-
 def _drop_old(index: Index) -> Plan[None]:
     """Drop the tables before the one in use, unless this connection reads from a table."""
     yield Boundary.BEGIN
-    now = yield from current(index)
+    now = yield from catalog.now(index)
     in_use = number(now.code_table) if now is not None else 0
     old = [name for n, name in (yield from numbered(index)).items() if n < in_use]
     try:

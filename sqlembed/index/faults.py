@@ -20,8 +20,6 @@ from sqlembed.index.catalog import Index
 from sqlembed.index.known import UNIT_TOLERANCE
 from sqlembed.plan import Plan, Row, SqlValue, Statement, quote
 
-LOWEST, HIGHEST = -(2**63), 2**63 - 1
-"""Of a key."""
 SLICE_ROWS = 500
 SLICE_CHARACTERS = 4_000_000
 """Of the texts of a slice: after one with more, the next is of fewer rows."""
@@ -129,7 +127,7 @@ def rows(index: Index, start: int, most: int, *, words: bool) -> Plan[RowFaults]
     if words:
         yield from _compare_words(index, found, good, chunks, encoding)
     characters = sum(len(text) for _, text in read.rows.values() if text)
-    found.following = keys[-1] + 1 if keys[-1] < HIGHEST else None
+    found.following = keys[-1] + 1 if keys[-1] < sources.HIGHEST else None
     found.rows = min(2 * most, SLICE_ROWS)
     if characters > SLICE_CHARACTERS:
         found.rows = max(1, most // 2)
@@ -172,7 +170,7 @@ def chunks(index: Index, start: int, *, codes: bool) -> Plan[VectorFaults]:
     for some in every:
         some[:] = [row[:2] for row in some if row[1] not in waits]
     last = int(str(listed[-1][0]))
-    found.following = last + 1 if last < HIGHEST else None
+    found.following = last + 1 if last < sources.HIGHEST else None
     return found
 
 

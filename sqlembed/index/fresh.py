@@ -33,15 +33,18 @@ SELECT * FROM (
     SELECT key, generation, due IS NOT NULL AND error IS NULL FROM main.sqlembed_backlog
     WHERE index_id = ?1 LIMIT ?2
 )"""
+# A page of keys with their generations, the newest first. LIMIT -1: what is there is asked of no
+# more rows than are wanted.
+NEWEST_ON_LOG = """
+SELECT key, generation FROM (
+    SELECT key, max(generation) AS generation FROM main.sqlembed_queue
+    WHERE index_id = ?1 AND key IS NOT NULL GROUP BY key ORDER BY generation DESC LIMIT -1
+) AS sqlembed_waits WHERE generation < ?2 AND {condition} LIMIT ?3"""
 NEWEST_IN_BACKLOG = """
-SELECT key FROM main.sqlembed_backlog
-WHERE index_id = ? AND due IS NOT NULL AND error IS NULL ORDER BY generation DESC LIMIT ?"""
-ON_LOG_AMONG = """
-SELECT key, max(generation), NULL FROM main.sqlembed_queue
-WHERE index_id = ?1 AND key IN (SELECT value FROM json_each(?2)) GROUP BY key"""
-IN_BACKLOG_AMONG = """
-SELECT key, generation, due IS NOT NULL AND error IS NULL FROM main.sqlembed_backlog
-WHERE index_id = ?1 AND key IN (SELECT value FROM json_each(?2))"""
+SELECT key, generation FROM main.sqlembed_backlog AS sqlembed_waits
+WHERE index_id = ?1 AND due IS NOT NULL AND error IS NULL AND generation < ?2 AND {condition}
+ORDER BY generation DESC LIMIT ?3"""
+WAITS_AMONG = " AND sqlembed_waits.key IN (SELECT value FROM json_each(?4))"
 COUNT_STORED = "SELECT count(DISTINCT key) FROM main.{} WHERE {}"
 AMONG = " AND key IN (SELECT value FROM json_each(?))"
 
@@ -74,29 +77,54 @@ def read(index: Index, keys: list[int] | None) -> Plan[Waiting]:
         None if many_logged else {**logged, **({} if many_listed else listed)},
         in_backlog=many_logged or many_listed,
     )
-    if keys is None:
-        if many_listed:
-            newest = yield Statement(NEWEST_IN_BACKLOG, (index.index_id, MOST_ROWS))
-            listed = {int(str(key)): True for (key,) in newest}
-        wanted = _usable(logged, listed)[:MOST_ROWS]
-        many = many_logged or many_listed
-        total = (yield from waiting.count(index)) if many else len({**logged, **listed})
+    if many_logged or many_listed:
+        texts, looked, failed = yield from _newest(index, keys)
+        total = yield from waiting.count(index, keys)
     else:
-        asked = (index.index_id, json.dumps(keys))
-        if many_logged or many_listed:
-            sql = _either(index, ON_LOG_AMONG, IN_BACKLOG_AMONG)
-            logged, listed = _split((yield Statement(sql, asked)))
-        else:
-            allowed = set(keys)
-            logged = {key: usable for key, usable in logged.items() if key in allowed}
-            listed = {key: usable for key, usable in listed.items() if key in allowed}
-        wanted = _usable(logged, listed)[:MOST_ROWS]
-        total = len({**logged, **listed})
+        allowed = None if keys is None else set(keys)
+        waits = {key for key in (*logged, *listed) if allowed is None or key in allowed}
+        usable = [key for key in _usable(logged, listed) if key in waits]
+        texts, failed = yield from _texts(index, usable)
+        total, looked = len(waits), len(usable)
+    return Waiting(texts, total, total - looked + failed, current, keys)
+
+
+def _newest(index: Index, keys: list[int] | None) -> Plan[tuple[dict[int, str], int, int]]:
+    """The texts of the newest rows that wait, of those among *keys*, if given.
+
+    What is gone, and what has no text, takes no place of another's.
+
+    :returns: also, how many rows were looked at, and on how many of them the expression fails
+    """
+    condition = sources.is_there(index.source, "sqlembed_waits", index.key_table)
+    among = () if keys is None else (json.dumps(keys),)
+    if keys is not None:
+        condition += WAITS_AMONG
+    texts: dict[int, str] = {}
+    seen: set[int] = set()
+    failed = 0
+    for sql in (NEWEST_ON_LOG, NEWEST_IN_BACKLOG) if index.has_backlog else (NEWEST_ON_LOG,):
+        before, more = sources.HIGHEST, True
+        while more and len(texts) < MOST_ROWS:
+            asked = (index.index_id, before, MOST_ROWS, *among)
+            rows = yield Statement(sql.format(condition=condition), asked)
+            page = [int(str(key)) for key, _ in rows if key not in seen]
+            new, wrong = yield from _texts(index, page)
+            texts |= new
+            failed += wrong
+            seen.update(page)
+            more = len(rows) == MOST_ROWS
+            before = int(str(rows[-1][1])) if rows else before
+    chosen = dict(list(texts.items())[:MOST_ROWS])
+    return chosen, len(seen) - (len(texts) - len(chosen)), failed
+
+
+def _texts(index: Index, keys: list[int]) -> Plan[tuple[dict[int, str], int]]:
+    """The texts of rows, in the order of *keys*; and on how many the expression fails."""
     encoding = yield from sources.text_encoding()
-    found = yield from sources.read_rows(index.source, index.key_table, wanted, encoding)
-    read = {key: found.rows[key][1] for key in wanted if key in found.rows}
-    texts = {key: text for key, text in read.items() if text is not None}
-    return Waiting(texts, total, total - len(wanted) + len(found.failed), current, keys)
+    found = yield from sources.read_rows(index.source, index.key_table, keys, encoding)
+    read = ((key, found.rows[key][1]) for key in keys if key in found.rows)
+    return {key: text for key, text in read if text is not None}, len(found.failed)
 
 
 def _either(index: Index, logged: str, listed: str) -> str:

@@ -98,7 +98,7 @@ def take(engine: Engine, index: Index, given: Given) -> Plan[int]:
     yield Boundary.COMMIT
     select = SELECT.format(**given.parts)
     page = f"{select} AND {given.rowid} > ? ORDER BY {given.rowid} LIMIT {PAGE_ROWS}"
-    last, taken, more = -(1 << 63), 0, True
+    last, taken, more = sources.LOWEST, 0, True
     while more:
         rows = yield Statement(page, (last,))
         try:

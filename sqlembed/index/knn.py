@@ -31,8 +31,6 @@ compared with all."""
 FEW = 0.1
 """The share of the rows up to which the vectors of those that may be found are compared: that
 takes about ten times as long a row as a scan of all codes."""
-LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
-"""The integers of SQLite, and so the keys."""
 HIGHEST_CHUNK = "SELECT max(chunk) FROM main.{}"
 COUNT_ROWS = "SELECT count(DISTINCT key) FROM main.{}"
 COUNT_CHUNKS = "SELECT count(*) FROM (SELECT key FROM main.{} ORDER BY key LIMIT {})"
@@ -171,7 +169,7 @@ def keys_of(index: Index, ids: Iterable[SqlValue]) -> Plan[list[int]]:
 
 def _is_key(number: float) -> bool:
     """Whether SQLite finds an integer equal to it, as 5 to 5.0."""
-    return number.is_integer() and LOWEST <= int(number) <= HIGHEST
+    return number.is_integer() and sources.LOWEST <= int(number) <= sources.HIGHEST
 
 
 def near_chunks(

@@ -6,8 +6,7 @@ from sqlembed.index.catalog import Index
 from sqlembed.plan import Plan, Row, Statement, quote
 
 ORPHANED = """
-FROM main.{chunks} AS sqlembed_ours
-WHERE NOT EXISTS ({row}) AND {waits_not}"""
+FROM main.{chunks} AS sqlembed_ours WHERE NOT {there} AND {waits_not}"""
 EMPTY_KEYS = """
 FROM main.{keys} AS sqlembed_ours WHERE NOT EXISTS ({row}) AND {waits_not}
 AND NOT EXISTS (SELECT 1 FROM main.{chunks} WHERE key = sqlembed_ours.key)"""
@@ -53,16 +52,9 @@ def words_too_many(index: Index) -> str:
 
 def orphaned(index: Index) -> str:
     """FROM the chunks of rows that are not in the table and do not wait."""
-    source, table = index.source, f"main.{quote(index.source.table)}"
-    if source.mapped:
-        row = (
-            f"SELECT 1 FROM main.{index.key_table} AS sqlembed_keys JOIN {table} ON {_same(index)}"
-            " WHERE sqlembed_keys.key = sqlembed_ours.key"
-        )
-    else:
-        row = f"SELECT 1 FROM {table} WHERE {source.column(source.key[0])} = sqlembed_ours.key"
+    there = sources.is_there(index.source, "sqlembed_ours", index.key_table)
     waits_not = waiting.nowhere(index, "sqlembed_ours")
-    return ORPHANED.format(chunks=index.chunk_table, row=row, waits_not=waits_not)
+    return ORPHANED.format(chunks=index.chunk_table, there=there, waits_not=waits_not)
 
 
 def empty_keys(index: Index) -> str:

@@ -174,14 +174,14 @@ def complete(engine: Engine, shadow: Index) -> Plan[int]:
     done = yield from _fill(engine, shadow, failed)
     swapped, more = yield from _advance(engine, shadow)
     if not swapped:
-        now = yield from _now(shadow)
+        now = yield from catalog.now(shadow)
         if now is None or now.state == "dropped":
             raise SchemaError(
                 f"what index {shadow.name} was to become was superseded: another call has dropped"
                 " it, or wants something else; what it is now: SELECT * FROM sqlembed_status"
             )
         raise InputError((yield from _stuck(now)) or _unfinished(now))
-    now = yield from _now(shadow)
+    now = yield from catalog.now(shadow)
     if now is not None and now.state == "live":
         more += yield from flush.drain(engine, now, None, failed)
         if failed:
@@ -201,7 +201,7 @@ def _fill(engine: Engine, shadow: Index, failed: dict[int, str]) -> Plan[int]:
         if not stored and len(failed) == failures:
             break  # another stores them, or it is gone
         done += stored
-        old = yield from _numbered(shadow.replaces)
+        old = yield from catalog.numbered(shadow.replaces)
         if old is not None and (yield from _problem(engine, old)) is None:
             yield from flush.drain(engine, old)
     return done + (yield from flush.drain(engine, shadow, None, failed))
@@ -293,11 +293,11 @@ def take_place(shadow: Index, *, whatever_waits: bool = False) -> Plan[bool]:
 
 def _swap(shadow: Index) -> Plan[bool]:
     yield Boundary.BEGIN
-    now = yield from _now(shadow)
+    now = yield from catalog.now(shadow)
     swapped = now is not None and now.state == "live"
     if now is not None and now.state == "shadow" and (yield from is_filled(now)):
         yield from catalog.check_watched(now)
-        old = yield from _numbered(now.replaces)
+        old = yield from catalog.numbered(now.replaces)
         if old is not None and (yield from _obstacle(old, now)) is None:
             yield from store.retire(old)
             yield Statement(PROMOTE, (old.name, old.mode, now.index_id))
@@ -308,7 +308,7 @@ def _swap(shadow: Index) -> Plan[bool]:
 
 def _stuck(shadow: Index) -> Plan[str | None]:
     """Why *shadow* does not take its place though it is filled, in words; None if it may."""
-    old = yield from _numbered(shadow.replaces)
+    old = yield from catalog.numbered(shadow.replaces)
     try:
         return None if old is None else (yield from _obstacle(old, shadow))
     except StatementError:
@@ -371,17 +371,7 @@ def _unfinished(shadow: Index) -> str:
 
 def is_filled(shadow: Index) -> Plan[bool]:
     """Whether no row that it began with waits, but those that fail."""
-    now = yield from _now(shadow)
+    now = yield from catalog.now(shadow)
     if now is None or now.state == "dropped":
         return False
     return now.state == "live" or not (yield Statement(LEFT, (now.index_id, now.from_generation)))
-
-
-def _now(index: Index) -> Plan[Index | None]:
-    """*index* as the catalog has it now; None if it is gone."""
-    return (yield from _numbered(index.index_id))
-
-
-def _numbered(index_id: int | None) -> Plan[Index | None]:
-    found = {each.index_id: each for each in (yield from catalog.every())}
-    return found.get(index_id) if index_id is not None else None

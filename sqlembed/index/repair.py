@@ -104,7 +104,7 @@ def _prepare(index: Index) -> Plan[tuple[Index, int, bool]]:
     yield Statement(UNWATCHED, (json.dumps(dict.fromkeys(made, "")), index.index_id))
     yield from _drop_unneeded(index, here)
     yield Boundary.COMMIT
-    again = yield from codes.current(index)
+    again = yield from catalog.now(index)
     return again or index, done + len(here & _unneeded(index)), True
 
 
@@ -124,8 +124,8 @@ def _same_source(index: Index) -> Plan[None]:
 
 def _irreparable(index: Index, reason: str) -> _IrreparableError:
     return _IrreparableError(
-        f"index {index.name} cannot be repaired: {reason}. Make it again (vectors come from the"
-        f" cache): SELECT sqlembed_drop('{index.name}'), then sqlembed_index()"
+        f"index {index.name} cannot be repaired: {reason}. Make it anew, if its table is there:"
+        f" SELECT sqlembed_reindex('{index.name}'); else: SELECT sqlembed_drop('{index.name}')"
     )
 
 
@@ -149,7 +149,9 @@ def _watch(index: Index) -> Plan[None]:
         yield Statement(UNWATCHED, (json.dumps(index.triggers), index.index_id))
     yield Boundary.COMMIT
     if lost:
-        raise _irreparable(index, "a trigger was dropped meanwhile; call it again")
+        raise _IrreparableError(
+            f"index {index.name} is not repaired: a trigger was dropped meanwhile; call it again"
+        )
 
 
 def _codes(index: Index) -> Plan[int]:
@@ -165,7 +167,7 @@ def _codes(index: Index) -> Plan[int]:
 def _wrong_codes(index: Index) -> Plan[int]:
     counted = yield from pairs.codes_out_of_step(index)
     found = sum(int(str(count)) for count, _ in counted)
-    start: int | None = faults.LOWEST
+    start: int | None = sources.LOWEST
     while start is not None:
         slice_ = yield from faults.chunks(index, start, codes=True)
         found += len(slice_.codes)
@@ -183,7 +185,7 @@ def _word_table(index: Index) -> Plan[int]:
         return 0
     yield Statement(f"DROP TABLE IF EXISTS main.{index.word_table}")
     yield from store.create_words(index.name, index.word_table, index.words)
-    start: int | None = faults.LOWEST
+    start: int | None = sources.LOWEST
     most = faults.SLICE_ROWS
     while start is not None:
         slice_ = yield from faults.rows(index, start, most, words=True)
@@ -206,7 +208,7 @@ def _map(index: Index) -> Plan[int]:
 def _rows(index: Index) -> Plan[int]:
     """Queue the rows that are missing or wrong, and mend the words of the others."""
     done = 0
-    start: int | None = faults.LOWEST
+    start: int | None = sources.LOWEST
     most = faults.SLICE_ROWS
     while start is not None:
         slice_ = yield from faults.rows(index, start, most, words=index.words is not None)
@@ -219,7 +221,7 @@ def _rows(index: Index) -> Plan[int]:
 def _vectors(index: Index) -> Plan[int]:
     """Queue the rows whose vectors cannot be used."""
     done = 0
-    start: int | None = faults.LOWEST
+    start: int | None = sources.LOWEST
     while start is not None:
         slice_ = yield from faults.chunks(index, start, codes=False)
         done += yield from _queue(index, slice_.unsound)
@@ -267,7 +269,7 @@ def _orphans(index: Index) -> Plan[int]:
     wanted = [pairs.orphaned(index)]
     wanted += [pairs.empty_keys(index)] if index.source.mapped else []
     for which in wanted:
-        start, last = faults.LOWEST, False
+        start, last = sources.LOWEST, False
         while not last:
             yield Boundary.BEGIN
             rows = yield Statement(LISTED.format(which), (start, SLICE_ROWS))

@@ -24,6 +24,8 @@ DOUBLE_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 NOW = re.compile(
     r"'now'|\b(date|time|datetime|julianday|unixepoch)\s*\(\s*\)|\bstrftime\s*\([^,()]*\)", re.I
 )
+LOWEST, HIGHEST = -(1 << 63), (1 << 63) - 1
+"""The integers of SQLite, and so the keys."""
 SLICE = 500
 """Keys bound in one statement; SQLite allows at least 999 parameters."""
 
@@ -201,10 +203,10 @@ def is_there(source: Source, table: str, key_table: str) -> str:
     if not source.mapped:
         return f"EXISTS (SELECT 1 FROM {rows} WHERE {source.column(source.key[0])} = {table}.key)"
     pairs = zip(mapped_names(source), source.key, strict=True)
-    same = " AND ".join(f"{source.column(name)} = sqlembed_ours.{mine}" for mine, name in pairs)
+    same = " AND ".join(f"{source.column(name)} = sqlembed_keys.{mine}" for mine, name in pairs)
     return (
-        f"EXISTS (SELECT 1 FROM main.{key_table} AS sqlembed_ours JOIN {rows} ON {same}"
-        f" WHERE sqlembed_ours.key = {table}.key)"
+        f"EXISTS (SELECT 1 FROM main.{key_table} AS sqlembed_keys JOIN {rows} ON {same}"
+        f" WHERE sqlembed_keys.key = {table}.key)"
     )
 
 

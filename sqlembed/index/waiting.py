@@ -3,6 +3,7 @@
 A row that waits has perhaps changed since its vectors were stored, so these are not to be used.
 """
 
+import json
 from collections.abc import Collection
 
 from sqlembed.index.catalog import Index
@@ -13,14 +14,15 @@ ON_LOG = "SELECT key FROM main.sqlembed_queue WHERE index_id = {} AND key IS NOT
 NOT_IN_BACKLOG = """NOT EXISTS (
     SELECT 1 FROM main.sqlembed_backlog WHERE index_id = {index} AND key = {table}.key
 )"""
-COUNT_LOGGED = "SELECT count(DISTINCT key) FROM main.sqlembed_queue WHERE index_id = ?1"
+COUNT_LOGGED = "SELECT count(DISTINCT key) FROM main.sqlembed_queue WHERE index_id = ?1 {among}"
 COUNT = """
 SELECT count(*) + (
     SELECT count(DISTINCT key) FROM main.sqlembed_queue AS log
-    WHERE index_id = ?1 AND NOT EXISTS (
+    WHERE index_id = ?1 {among} AND NOT EXISTS (
         SELECT 1 FROM main.sqlembed_backlog WHERE index_id = ?1 AND key = log.key
     )
-) FROM main.sqlembed_backlog WHERE index_id = ?1"""
+) FROM main.sqlembed_backlog WHERE index_id = ?1 {among}"""
+AMONG = "AND key IN (SELECT value FROM json_each(?2))"
 
 
 def nowhere(
@@ -42,7 +44,9 @@ def nowhere(
     return " AND ".join(conditions) or "true"
 
 
-def count(index: Index) -> Plan[int]:
-    """How many rows wait, each counted once."""
+def count(index: Index, keys: list[int] | None = None) -> Plan[int]:
+    """How many rows wait, each counted once; of those among *keys*, if given."""
     sql = COUNT if index.has_backlog else COUNT_LOGGED
-    return int(str((yield Statement(sql, (index.index_id,)))[0][0]))
+    sql = sql.format(among="" if keys is None else AMONG)
+    among = () if keys is None else (json.dumps(keys),)
+    return int(str((yield Statement(sql, (index.index_id, *among)))[0][0]))
