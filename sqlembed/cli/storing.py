@@ -5,13 +5,11 @@ import time
 import apsw
 
 from sqlembed.cli.progress import Bar
+from sqlembed.doors.plans import run
 from sqlembed.errors import InputError
-from sqlembed.plan import SqlValue
+from sqlembed.index import catalog
 
-WAITING = "SELECT waiting FROM sqlembed_status WHERE name = ? COLLATE NOCASE"
-NEXT = """
-SELECT indexed + waiting, reindexing FROM sqlembed_status
-WHERE name = ? COLLATE NOCASE AND reindexing IS NOT NULL"""
+COUNTS = "SELECT waiting, indexed + waiting FROM sqlembed_status WHERE name = ? COLLATE NOCASE"
 FLUSH = "SELECT sqlembed_flush(?, ?)"
 FEWEST_ROWS = 128
 MOST_ROWS = 512
@@ -24,28 +22,14 @@ def store_waiting(connection: apsw.Connection, index: str, bar: Bar) -> int:
 
     :raises InputError: some rows fail; the others are stored
     """
-    total = waiting = _waiting(connection, index)
-    done, step = 0, FEWEST_ROWS
-    failure: InputError | None = None
-    while waiting:
+    total, _ = _counts(connection, index)
+    done, steps = 0, _Steps(connection, index)
+    while done < total:
         bar.update(index, done, total)
-        begun = time.monotonic()
-        try:
-            stored = int(str(connection.execute(FLUSH, (index, step)).fetchall()[0][0]))
-        except InputError as error:  # what failed is not tried by the next step
-            if failure is not None and str(error) == str(failure):
-                break  # it is about something else
-            failure = failure or error
-            stored = waiting - _waiting(connection, index)
-        else:
-            if not stored:
-                break
+        if (stored := steps.take()) is None:
+            break
         done += stored
-        waiting = max(0, total - done)
-        rate = stored / (time.monotonic() - begun)
-        step = max(FEWEST_ROWS, min(MOST_ROWS, int(rate)))
-    if failure is not None:
-        raise failure
+    steps.end()
     return done
 
 
@@ -55,30 +39,56 @@ def fill_next(connection: apsw.Connection, index: str, bar: Bar) -> int:
     :returns: the number of rows, those of the index itself that changed meanwhile included
     :raises InputError: some rows fail; the others are stored
     """
-    done, step, total = 0, FEWEST_ROWS, 0
-    failure: InputError | None = None
-    before: list[tuple[SqlValue, ...]] = []
-    while (now := connection.execute(NEXT, (index,)).fetchall()) and now != before:
-        before = now
-        total = max(total, int(str(now[0][0])))
-        bar.update(index, done, total)
-        begun = time.monotonic()
-        try:
-            stored = int(str(connection.execute(FLUSH, (index, step)).fetchall()[0][0]))
-        except InputError as error:  # what failed is not tried by the next step
-            if failure is not None and str(error) == str(failure):
-                break  # it is about something else
-            failure = failure or error
-            before = []
-        else:
-            done += stored
-            step = max(FEWEST_ROWS, min(MOST_ROWS, int(stored / (time.monotonic() - begun))))
-            before = [] if stored else before
-    if failure is not None:
-        raise failure
+    if not _has_next(connection, index):
+        return 0
+    _, total = _counts(connection, index)
+    done, steps = 0, _Steps(connection, index)
+    while _has_next(connection, index):
+        bar.update(index, done, max(done, total))
+        if (stored := steps.take()) is None:
+            break
+        done += stored
+    steps.end()
     return done
 
 
-def _waiting(connection: apsw.Connection, index: str) -> int:
-    found = connection.execute(WAITING, (index,)).fetchall()
-    return int(str(found[0][0])) if found else 0
+class _Steps:
+    """Flushes of about a second each."""
+
+    def __init__(self, connection: apsw.Connection, index: str) -> None:
+        """Store nothing yet."""
+        self._connection = connection
+        self._index = index
+        self._rows = FEWEST_ROWS
+        self._failure: InputError | None = None
+
+    def take(self) -> int | None:
+        """How many rows one more has stored, 0 where some failed; None if there is no more."""
+        begun = time.monotonic()
+        try:
+            found = self._connection.execute(FLUSH, (self._index, self._rows)).fetchall()
+        except InputError as error:  # what failed is not tried by the next step
+            if self._failure is not None and str(error) == str(self._failure):
+                return None  # it is about something else
+            self._failure = self._failure or error
+            return 0
+        stored = int(str(found[0][0]))
+        rate = stored / (time.monotonic() - begun)
+        self._rows = max(FEWEST_ROWS, min(MOST_ROWS, int(rate)))
+        return stored or None
+
+    def end(self) -> None:
+        """Raise what says which rows failed, if any did."""
+        if self._failure is not None:
+            raise self._failure
+
+
+def _counts(connection: apsw.Connection, index: str) -> tuple[int, int]:
+    """How many rows wait, and how many there are."""
+    found = connection.execute(COUNTS, (index,)).fetchall()
+    return (int(str(found[0][0])), int(str(found[0][1]))) if found else (0, 0)
+
+
+def _has_next(connection: apsw.Connection, index: str) -> bool:
+    every = run(connection, catalog.every())
+    return any(each.state == "shadow" and each.name.lower() == index.lower() for each in every)

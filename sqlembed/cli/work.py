@@ -43,9 +43,9 @@ def verb(ctx: click.Context, databases: tuple[str, ...], when: str, once: bool) 
     seconds, until they use more than two fifths; where the system does not tell, it counts as
     idle. Memory is not looked at. Both are checked between two pages.
 
-    SIGINT (Ctrl-C) and SIGTERM end it within two seconds, with exit code 0, and what it was
-    working on is free for others; a second signal ends it at once. With --once
-    the exit code is 1 if anything failed, or could not be done.
+    SIGINT (Ctrl-C) and SIGTERM end it with the batch that runs, mostly within two seconds, with
+    exit code 0, and what it was working on is free for others; a second signal ends it at once.
+    With --once the exit code is 1 if anything failed, or could not be done.
     """
     stop = Stop()
     ctx.call_on_close(stop.close)
