@@ -11,6 +11,9 @@ MOST_NEIGHBOURS = 6
 MOST_APART = 50
 """Ways to write a code apart that are looked for, those in the fewest words first."""
 
+LONG_WORD = 8
+"""Letters of a word in which two mistakes are forgiven."""
+
 Words = tuple[str, ...]
 
 
@@ -57,10 +60,13 @@ def apart(code: str, known: Container[str]) -> list[Words]:
     return [way for way in ways[-1] if len(way) > 1]
 
 
-def one_mistake_away(word: str, known: Collection[str]) -> Words:
-    """Those of *known* with one letter more, less, other, or swapped."""
+def near(word: str, known: Collection[str]) -> Words:
+    """Those of *known* with one letter more, less, other, or swapped; of a long word, with two."""
     from rapidfuzz import process  # here, since it takes 20 ms, and most words are spelt well
     from rapidfuzz.distance import OSA
 
-    near = process.extract(word, known, scorer=OSA.distance, score_cutoff=1, limit=None)
-    return tuple(sorted(each for each, *_ in near))
+    for mistakes in (1, 2) if len(word) >= LONG_WORD else (1,):
+        found = process.extract(word, known, scorer=OSA.distance, score_cutoff=mistakes, limit=None)
+        if found:
+            return tuple(sorted(each for each, *_ in found))
+    return ()

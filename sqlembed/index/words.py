@@ -215,7 +215,7 @@ def mend(index: Index, query: Query, candidates: Iterable[Sequence[str]]) -> Pla
             known = known or {token for tokens in candidates for token in tokens}
             # A known word that no count includes is the end of one that a chunk cuts.
             if term.tokens[0] not in known:
-                near = spelling.one_mistake_away(term.tokens[0], known)
+                near = spelling.near(term.tokens[0], known)
                 terms[n] = replace(term, also=tuple((word,) for word in near))
     if terms == [each.term for each in query.terms]:
         return query

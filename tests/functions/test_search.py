@@ -102,13 +102,23 @@ def test_a_misspelt_word_counts_as_the_one_that_was_meant(sms: Sql, typed: str) 
     assert any(f"{typed} (as dinner)" in detail for detail in details)
 
 
+def test_two_mistakes_are_forgiven_in_a_long_word(sms: Sql) -> None:
+    sms("INSERT INTO sms(id, body) VALUES (5, 'tomorrow'), (6, 'tomorow'), (7, 'evening')")
+    found = "SELECT id FROM search('sms', ?) WHERE share > 0 ORDER BY id"
+    assert sms(found, "tommorow") == [6]  # one mistake
+    assert sms(found, "tommorowz") == [6]
+    assert sms(found, "tomotrrow") == [5]
+    assert sms(found, "evning") == [7]
+    assert sms(found, "evnng") == []
+
+
 def test_what_is_no_spelling_mistake_is_not_mended(sms: Sql) -> None:
     sms("INSERT INTO sms(id, body) VALUES (5, 'diner 12345'), (6, 'at noon')")
 
     def found(query: str) -> list[int]:
         return sms("SELECT id FROM search('sms', ?) WHERE share > 0 ORDER BY id", query)
 
-    assert found("diner") == [5]  # though it waits, and no count includes it
+    assert found("diner") == [5]  # which waits
     sms("SELECT sqlembed_flush()")
     assert found("diner") == [5]
     assert found("12346") == []  # another number is another thing
