@@ -10,6 +10,8 @@ MOST_NEIGHBOURS = 6
 """Words that are one when written together, as in ``+44 7700 90 01 23``."""
 MOST_APART = 50
 """Ways to write a code apart that are looked for, those in the fewest words first."""
+MOST_SPELLINGS = 8
+"""Of a number or code that count as it."""
 
 LONG_WORD = 8
 """Letters of a word in which two mistakes are forgiven."""

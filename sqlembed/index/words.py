@@ -192,7 +192,8 @@ def _spelt(index: Index, terms: Sequence[Term], unstored: Unstored) -> Plan[dict
     for term in terms:
         words = [(word,) for word in sorted(together.get(term.tokens, ()))]
         also = [way for way in (*words, *apart.get(term, ())) if " ".join(way) in known]
-        found[term] = replace(term, also=tuple(way for way in also if way != term.tokens))
+        also = [way for way in also if way != term.tokens]
+        found[term] = replace(term, also=tuple(also[: spelling.MOST_SPELLINGS]))
     return found
 
 

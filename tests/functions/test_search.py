@@ -1,5 +1,6 @@
 """search, more_like and search_explain: both legs, always fresh, restricted first; on fake models."""
 
+import json
 import math
 import re
 from random import Random
@@ -443,6 +444,22 @@ def test_of_a_large_backlog_the_rows_with_the_words_are_read(backlog: Sql, absor
     among = "WHERE id IN (SELECT key FROM t WHERE key BETWEEN 'row 05' AND 'row 09')"
     assert backlog(f"{find} {among}", "number 2") == ["row 07"]
     assert 0 < backlog("SELECT coverage FROM search('t', 'filler', 1)")[0] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "query"),
+    [("porter unicode61", "breakfasts happier"), ("trigram", "kfast hap"), ("ascii", "BREAKFAST")],
+)
+def test_of_a_large_backlog_the_words_are_those_of_the_tokenizer(
+    sql: Sql, monkeypatch: pytest.MonkeyPatch, tokenizer: str, query: str
+) -> None:
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_ROWS", 2)
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("SELECT sqlembed_index('t', 'body', ?)", json.dumps({"words": tokenizer}))
+    sql("INSERT INTO t(body) VALUES ('a happy breakfast'), ('other')")
+    for n in range(20):
+        sql("INSERT INTO t(body) VALUES (?)", f"filler {n}")
+    assert sql("SELECT id FROM search('t', ?, 1)", query) == [1]
 
 
 def test_of_equal_rows_of_a_large_backlog_the_newest_are_read(backlog: Sql) -> None:
