@@ -113,10 +113,10 @@ def nearest(
     keys = yield from keys_among(index, among)
     waiting = yield from fresh.read(index, keys)
     embedded = fresh.embed(engine, index, waiting.texts)
+    parts = [(key, part) for key, parts in embedded.items() for part in parts]
+    far = distances(query, [part.vector for _, part in parts])
     new = [
-        Hit(key, part.start, part.stop, distance(query, part.vector))
-        for key, parts in embedded.items()
-        for part in parts
+        Hit(key, part.start, part.stop, each) for (key, part), each in zip(parts, far, strict=True)
     ]
     wanted, scope = k, Scope(keys, waiting.current, bounds, of_rows=True)
     while True:
@@ -310,6 +310,13 @@ def within(hits: list[Hit], bounds: tuple[float, float]) -> list[Hit]:
 def hits_of(rows: Iterable[tuple[SqlValue, ...]]) -> list[Hit]:
     # Between unit vectors |a - b|^2 = 2 (1 - cosine).
     return [Hit(key, start, stop, l2 * l2 / 2) for key, start, stop, l2 in rows]  # type: ignore[arg-type, operator]
+
+
+def distances(query: npt.NDArray[np.float32], blobs: list[bytes]) -> list[float]:
+    """The cosine distances of unit vectors, each 0 to 2."""
+    floats = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(-1, len(query))
+    found: list[float] = np.maximum(0.0, 1.0 - (floats @ query).astype(np.float64)).tolist()
+    return found
 
 
 def distance(query: npt.NDArray[np.float32], blob: bytes) -> float:
