@@ -70,7 +70,7 @@ class Term:
 
     def occurrences(self, tokens: Sequence[str]) -> int:
         """How often a text has it."""
-        return sum(_occurrences(words, tokens) for words in self.sequences)
+        return sum(occurrences(words, tokens) for words in self.sequences)
 
 
 def _like(parts: Iterable[str]) -> str:
@@ -82,7 +82,8 @@ def _without_accents(text: str) -> str:
     return "".join(letter for letter in parts if not unicodedata.combining(letter))
 
 
-def _occurrences(words: Words, tokens: Sequence[str]) -> int:
+def occurrences(words: Words, tokens: Sequence[str]) -> int:
+    """How often *tokens* have these *words* one after the other."""
     size = len(words)
     if size == 1 or words[0] not in tokens:
         return tokens.count(words[0])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from harness import FAILING, FakeModel, Sql
 
-from sqlembed.index import words
+from sqlembed.index import spelling, words
 
 FIND = "SELECT id FROM search('sms', ?)"
 FIRST = "SELECT id FROM search('sms', ?, 1)"
@@ -513,6 +513,21 @@ def test_what_is_no_code_is_not_parted(calls: Sql) -> None:
     calls("INSERT INTO sms(body) VALUES ('now here'), ('a1'), ('12 9')")
     assert calls("SELECT max(share) FROM search('sms', 'nowhere')") == [0]
     assert calls("SELECT max(share) FROM search('sms', '129')") == [0]
+
+
+def test_a_very_long_code_is_not_parted() -> None:
+    """Its ways would be tried for minutes."""
+    half = "1" * (spelling.LONGEST_CODE // 2)
+    assert spelling.apart(half * 2, {half}) == [(half, half)]
+    assert spelling.apart(half * 2 + "1", {half, half + "1"}) == []
+
+
+def test_of_many_codes_the_first_are_parted(calls: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spelling, "MOST_CODES", 1)
+    calls("INSERT INTO sms(body) VALUES ('it is KL 341'), ('call 0800 999')")
+    found = "SELECT id FROM search('sms', ?) WHERE share > 0 ORDER BY id"
+    assert calls(found, "KL341 0800999") == [8]
+    assert calls(found, "0800999 KL341") == [9]
 
 
 @pytest.mark.parametrize("stored", [0, 1])
