@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlembed.engine.interface import Engine
-from sqlembed.index.spelling import Words, is_code
+from sqlembed.index.spelling import SHORTEST_CODE, Words, is_code
 
 EDGES = re.compile(r"^\W+|\W+$")
 """What is around a piece of a query, as the mark of a question."""
@@ -14,7 +14,8 @@ LETTERS = re.compile(r"[^\W_]+")
 CODE_WEIGHT = 3
 """Measured: "who sent me 0871..." found its message at 0.93 in place of 0.25 (MRR)."""
 LOOSE_CODE = 6
-"""Letters from which on a code is looked for with anything between them."""
+"""Letters from which on a code is looked for with anything between them; in one of fewer, with one
+letter between any two."""
 LIKE_LETTERS = 30
 LIKE_PIECES = 10
 """More of a term are not compared where the texts with it are only to be chosen."""
@@ -55,6 +56,9 @@ class Term:
         whole = "".join(pieces)
         if is_code(whole) and len(whole) >= LOOSE_CODE:
             return [_like(whole[:LIKE_LETTERS])]
+        if is_code(whole) and len(whole) >= SHORTEST_CODE:
+            apart = (f"{whole[:at]}_{whole[at:]}" for at in range(1, len(whole)))
+            return [_like([way]) for way in (whole, *apart)]
         plain = [_without_accents(piece) for piece in pieces]
         size = LIKE_LETTERS
         if len(pieces) == len(self.tokens) == 1:  # perhaps a stem: "happi" of "happy"

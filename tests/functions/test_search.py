@@ -435,7 +435,8 @@ def test_of_a_large_backlog_the_rows_with_the_words_are_read(backlog: Sql, absor
     for query, id in (
         ("frühstück", "row 00"), ("FRÜHSTÜCK", "row 00"), ("größe", "row 00"),
         ("08718729755", "row 01"), ("0871 872 9755", "row 01"), ("(0871) 8729755", "row 01"),
-        ("kl 341", "row 02"), ("KL341", "row 02"), ("when is the flight", "row 02"),
+        ("kl 341", "row 02"), ("KL341", "row 02"), ("kl-3-41", "row 02"),
+        ("when is the flight", "row 02"),
         ("ring", "row 03"), ("ring now", "row 03"), ("ПРИВЕТ", "row 04"),
         ("filler 0", "row 05"), ("number 29", "row 34"),
     ):  # fmt: skip
@@ -485,6 +486,34 @@ def test_a_row_on_which_the_expression_fails_hides_no_other_of_a_large_backlog(
     for n in range(20):
         sql("INSERT INTO t(body) VALUES (json_object('a', ?))", f"hay {n}")
     assert sql("SELECT id FROM search('t', 'needle', 1)") == [1]
+
+
+@pytest.mark.doors("apsw")
+def test_an_expression_that_fails_on_every_row_is_soon_given_up(
+    sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_ROWS", 4)
+    monkeypatch.setattr("sqlembed.index.choosing.MOST_FAILED", 4)
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("SELECT sqlembed_index('t', ?)", "json_extract(body, '$.a')")
+    for n in range(200):
+        sql("INSERT INTO t(body) VALUES (?)", f"no JSON {n}")
+    scans = list[str]()
+    sql.db.exec_trace = lambda cursor, text, bindings: scans.append(text) or True
+    assert sql("SELECT id FROM search('t', 'json', 1)") == []
+    assert 0 < sum("group_concat" in text for text in scans) < 20
+
+
+@pytest.mark.parametrize("written", ["CALL KL 341", "call kl-341", "Call 'K.L341'", "call KL341"])
+@pytest.mark.parametrize("strict", ["ON", "OFF"])
+def test_a_short_code_is_found_in_a_large_backlog(backlog: Sql, written: str, strict: str) -> None:
+    backlog("UPDATE t SET text = 'changed' WHERE key = 'row 02'")
+    backlog("INSERT INTO t VALUES ('code', ?)", written)
+    for n in range(10):
+        backlog("INSERT INTO t VALUES (?, ?)", f"more {n}", f"341 and KL and {n}")
+    backlog(f"PRAGMA case_sensitive_like = {strict}")
+    for query in ("KL341", "kl341", "please call KL341"):
+        assert backlog("SELECT id FROM search('t', ?, 1)", query) == ["code"], query
 
 
 @pytest.mark.parametrize(
