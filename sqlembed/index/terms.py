@@ -19,6 +19,8 @@ letter between any two."""
 LIKE_LETTERS = 30
 LIKE_PIECES = 10
 """More of a term are not compared where the texts with it are only to be chosen."""
+SHORT_WORD = 4
+"""Letters of a word up to which it is mostly found inside of others, as ``ten`` in ``often``."""
 FOLDS = (str.lower, str.upper, str.title)
 """LIKE knows both cases of the letters of ASCII only."""
 
@@ -66,6 +68,17 @@ class Term:
         folds = () if self.text.isascii() else FOLDS
         variants = [plain, *([fold(piece) for piece in pieces] for fold in folds)]
         return sorted({_like(piece[:size] for piece in each[:LIKE_PIECES]) for each in variants})
+
+    @property
+    def apart(self) -> str | None:
+        """A GLOB pattern of lower-case texts in which a short word stands apart; None for others.
+
+        It holds for tokenizers that part words at whatever is no letter and no digit.
+        """
+        (word, *more) = self.tokens
+        if more or word != self.text.lower() or len(word) > SHORT_WORD or not word.isascii():
+            return None
+        return f"*[^a-z0-9]{word}[^a-z0-9]*" if word.isalpha() else None
 
     @property
     def sequences(self) -> tuple[Words, ...]:

@@ -463,6 +463,26 @@ def test_of_a_large_backlog_the_words_are_those_of_the_tokenizer(
     assert sql("SELECT id FROM search('t', ?, 1)", query) == [1]
 
 
+@pytest.mark.parametrize(
+    ("tokenizer", "written"),
+    [
+        ("unicode61", "(Ten)"), ("unicode61", "at ten"), ("unicode61 tokenchars '_'", "TEN-ish"), ("ascii", "ten!"),
+        ("unicode61 separators 'x'", "axtenxb"), ("unicode61 categories 'L*'", "5ten6"), ("porter", "tens"),
+    ],
+)  # fmt: skip
+def test_a_short_word_is_not_looked_for_inside_of_others(
+    sql: Sql, monkeypatch: pytest.MonkeyPatch, tokenizer: str, written: str
+) -> None:
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_ROWS", 12)
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("SELECT sqlembed_index('t', 'body', ?)", json.dumps({"words": tokenizer}))
+    sql("INSERT INTO t(body) VALUES (?)", written)
+    inside = 20 if written in ("(Ten)", "at ten", "TEN-ish", "ten!") else 10
+    for n in range(20):
+        sql("INSERT INTO t(body) VALUES (?)", f"often listen {n}" if n < inside else f"other {n}")
+    assert sql("SELECT id FROM search('t', 'ten', 1)") == [1]
+
+
 def test_of_equal_rows_of_a_large_backlog_the_newest_are_read(backlog: Sql) -> None:
     found = backlog("SELECT id FROM search('t', 'filler', 4) ORDER BY id")
     assert found == ["row 31", "row 32", "row 33", "row 34"]
