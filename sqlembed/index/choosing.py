@@ -28,6 +28,9 @@ MOST_TERMS = 12
 
 PARTING = re.compile(r"(unicode61|ascii)\b(?!.*(separators|categories))", re.I)
 """Tokenizers that part words at whatever is no letter and no digit."""
+MOST_SHORT = 2
+"""Short words that are looked for where they stand apart; that takes long, and of a query with more
+the other words tell."""
 MOST_FAILED = 500
 """Rows of a page on which the expression fails; if there are more, it fails on most."""
 
@@ -35,7 +38,9 @@ MOST_FAILED = 500
 # both cases: PRAGMA case_sensitive_like may have told it otherwise.
 SCAN = """
 SELECT had, count(*), group_concat(key) FROM (
-    SELECT key, {had} AS had FROM (SELECT key, lower(text) AS text FROM ({texts}) LIMIT -1)
+    SELECT key, {had} AS had FROM (
+        SELECT key, ' ' || lower(text) || ' ' AS text FROM ({texts}) LIMIT -1
+    )
 ) WHERE had GROUP BY had"""
 
 
@@ -92,7 +97,9 @@ def _scan(
     Those on which the expression fails are left out; if they are very many, others are, too.
     """
     patterns: list[str] = []
-    tests = [_test(index, term, patterns) for term in terms]
+    short = [term for term in terms if term.apart and PARTING.match(index.words or "")]
+    alone = short if len(short) <= MOST_SHORT else []
+    tests = [_test(term, patterns, apart=term in alone) for term in terms]
     had = " + ".join(f"({test} << {bit})" for bit, test in enumerate(tests))
     sql = SCAN.format(had=had, texts=sources.texts(index.source, index.key_table))
     found: Rows = []
@@ -111,7 +118,7 @@ def _scan(
     ]
 
 
-def _test(index: Index, term: Term, patterns: list[str]) -> str:
+def _test(term: Term, patterns: list[str], *, apart: bool) -> str:
     """SQL that is 1 where ``text`` has a term, else 0; what is bound from ?2 on, to *patterns*."""
 
     def bound(pattern: str) -> str:
@@ -119,6 +126,6 @@ def _test(index: Index, term: Term, patterns: list[str]) -> str:
         return f"?{1 + len(patterns)}"
 
     test = " OR ".join(f"text LIKE lower({bound(pattern)})" for pattern in term.likes)
-    if term.apart and PARTING.match(index.words or ""):
-        test = f"({test}) AND ' ' || text || ' ' GLOB {bound(term.apart)}"
+    if apart and term.apart:
+        test = f"({test}) AND text GLOB {bound(term.apart)}"
     return f"({test})"

@@ -21,6 +21,8 @@ MOST_ROWS = 2000
 """Waiting rows that one search reads: those with the query's words first, then the newest."""
 MOST_CHUNKS = 256
 """Texts among them that one search computes; those it remembers are not counted."""
+MOST_UNFIT = 32
+"""Texts that are cut though they turn out too long for what is left of these."""
 SLICE_CHUNKS = 32
 """Texts that are computed between two looks at the clock."""
 
@@ -201,10 +203,10 @@ def _affordable(
     known = engine.recall(whole, index.model, "document")
     yield {key: text for key, text in texts.items() if text in known}
     unknown = {text: None for text in texts.values() if text not in known}
-    room, begun = MOST_CHUNKS, 0
+    room, begun, unfit = MOST_CHUNKS, 0, 0
     chosen: set[str] = set()
     for text in unknown:
-        if room <= 0:
+        if room <= 0 or unfit >= MOST_UNFIT:
             break
         (chunks,) = engine.chunk([text], index.model, chunking)
         parts = list({part.text for part in chunks})
@@ -214,6 +216,8 @@ def _affordable(
             room -= missing
             begun += missing
             chosen.add(text)
+        else:
+            unfit += 1
         if slices and begun >= SLICE_CHUNKS:
             yield {key: text for key, text in texts.items() if text in chosen}
             chosen, begun = set(), 0

@@ -607,6 +607,28 @@ def test_a_long_text_that_waits_makes_no_other_look_short(sms: Sql) -> None:
     assert before < waiting == pytest.approx(after, rel=0.3)
 
 
+@pytest.mark.doors("apsw")
+def test_of_long_texts_that_wait_not_all_are_cut(sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_CHUNKS", 4)
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_UNFIT", 3)
+    cut = list[str]()
+    chunk = FakeModel.chunk
+
+    def counted(model: FakeModel, texts: list[str], *rest: object) -> object:
+        cut.extend(texts)
+        return chunk(model, texts, *rest)
+
+    monkeypatch.setattr(FakeModel, "chunk", counted)
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("SELECT sqlembed_index('t', 'body')")
+    for n in range(20):
+        sql("INSERT INTO t(body) VALUES (?)", f"very long {n} " * 50)
+    sql("INSERT INTO t(body) VALUES ('short')")
+    cut.clear()
+    assert sql("SELECT id FROM search('t', 'short', 1)") == [21]
+    assert len(cut) == 1 + 3
+
+
 def test_more_like_leaves_the_row_out_however_its_id_is_written(sql: Sql) -> None:
     sql("CREATE TABLE t(id TEXT PRIMARY KEY COLLATE NOCASE, body TEXT)")
     sql("INSERT INTO t VALUES ('abc', 'dinner at eight'), ('def', 'dinner at nine'), ('x', NULL)")
