@@ -190,8 +190,8 @@ def _check_readable(index: Index, leased: Sequence[Leased]) -> Plan[None]:
     yield from catalog.check_watched(index)
     raise SchemaError(
         f"index {index.name}: its expression {index.source.expression} cannot be run here:"
-        f" {reason}; its rows go on waiting. Flush in a program that has every function of it, with a SQLite as"
-        " new; or index another text: SELECT"
+        f" {reason}; its rows go on waiting. Flush in a program that has every function of it, with"
+        " a SQLite as new; or index another text: SELECT"
         f" sqlembed_alter('{index.name}', '{{\"expression\": \"...\"}}')"
     )
 
