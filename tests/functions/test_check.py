@@ -284,7 +284,9 @@ def test_the_model_is_another_or_not_here(t: Sql, fake_data: Path) -> None:
     t("UPDATE sqlembed_catalog SET space = 'f00'")
     kinds = t("SELECT kind, example FROM sqlembed_check")
     assert ("model", "fake") in kinds and ("stale", 1) in kinds
+    assert "another (space" in t.one("SELECT problem FROM sqlembed_status")
     t("UPDATE sqlembed_catalog SET model = 'nowhere'")
+    assert "no model is called" in t.one("SELECT problem FROM sqlembed_status")
     assert "no model is called 'nowhere'" in t.one(
         "SELECT meaning FROM sqlembed_check WHERE kind = 'model'"
     )
