@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import numpy as np
 from crash.model import text_vector
-from crash.world import VOCABULARY, World
+from crash.world import BUSY_SECONDS, VOCABULARY, World
 
 from sqlembed import vectors
 from sqlembed.engine.chunk import Chunking
@@ -291,13 +291,19 @@ def _stored(
 
 
 def sound(db: apsw.Connection) -> None:
-    """Check SQLite's own structures, those of FTS5 too."""
-    for sql in ("PRAGMA integrity_check", "PRAGMA quick_check"):
-        told = db.execute(sql).fetchall()
-        check(told == [("ok",)], sql, told)
-    for name in tables(db):
+    """Check SQLite's own structures, those of FTS5 too.
+
+    In a connection of its own: in one that has read words before, integrity_check goes by what FTS5
+    remembers of them, and takes for damage what others have written since (SQLite 3.53).
+    """
+    own = apsw.Connection(db.filename)
+    own.set_busy_timeout(int(BUSY_SECONDS * 1000))
+    told = own.execute("PRAGMA integrity_check").fetchall()
+    check(told == [("ok",)], "PRAGMA integrity_check", told)
+    for name in tables(own):
         if name.startswith("sqlembed_word_") and name.count("_") == 2:
-            db.execute(f"INSERT INTO {name}({name}, rank) VALUES('integrity-check', 1)")
+            own.execute(f"INSERT INTO {name}({name}, rank) VALUES('integrity-check', 1)")
+    own.close()
 
 
 def checked(db: apsw.Connection, allowed: set[str]) -> None:
