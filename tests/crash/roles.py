@@ -21,14 +21,25 @@ from crash.world import World
 import sqlembed
 from sqlembed.cli import main as command
 from sqlembed.engine.local import LocalEngine
-from sqlembed.errors import BusyError, NotFoundError
+from sqlembed.errors import BusyError
 from sqlembed.index import backlog
 
 STOP = SLOTS - 1
 """The byte that tells all roles to end after what they are at."""
 STATEMENTS = 20
-OTHERS_FAULT = (apsw.BusyError, BusyError, NotFoundError)
-"""What a role may meet while others write and drop."""
+OTHERS_FAULT = (apsw.BusyError, BusyError)
+"""What a role may meet while others write."""
+CHANGES = (
+    "SELECT sqlembed_reindex('t', 'fake')",
+    "SELECT sqlembed_reindex('t', 'wide')",
+    """SELECT sqlembed_alter('t', '{"tokens": 12}')""",
+    """SELECT sqlembed_alter('t', '{"tokens": null}')""",
+    """SELECT sqlembed_alter('t', '{"words": null}')""",
+    """SELECT sqlembed_alter('t', '{"words": "unicode61"}')""",
+    """SELECT sqlembed_alter('t', '{"expression": "body || '' again''"}')""",
+    """SELECT sqlembed_alter('t', '{"expression": "body"}')""",
+)
+"""What an index is changed to while others use it."""
 LEASE_SECONDS = 1
 """So that what a killed worker had is soon free."""
 
@@ -132,6 +143,32 @@ def worker(actor: Actor) -> None:
         time.sleep(actor.chance.random() * 0.01)
 
 
+def changer(actor: Actor) -> None:
+    """Has the index made anew: another model, other chunks, words or texts."""
+    db = actor.connect()
+    while actor.goes_on():
+        actor.phase.begin("reindexing")
+        with suppress(*OTHERS_FAULT):
+            db.execute(actor.chance.choice(CHANGES)).fetchall()
+        actor.phase.begin("idle")
+        time.sleep(actor.chance.random() * 0.02)
+    db.close()
+
+
+def checker(actor: Actor) -> None:
+    """Checks an index that is whole, and repairs it: there is nothing to be found or mended."""
+    db = actor.connect()
+    while actor.goes_on():
+        with suppress(*OTHERS_FAULT):
+            actor.phase.begin("checking")
+            truth.checked(db, truth.LASTING_FINDINGS)
+            actor.phase.begin("repairing")
+            db.execute("SELECT sqlembed_repair('t')").fetchall()
+        actor.phase.begin("idle")
+        time.sleep(actor.chance.random() * 0.01)
+    db.close()
+
+
 def searcher(actor: Actor) -> None:
     """Searches, and compares each answer and the status view with the truth of its moment."""
     db = actor.connect()
@@ -139,7 +176,7 @@ def searcher(actor: Actor) -> None:
         actor.phase.begin("searching")
         question = truth.question_of(actor.chance.randrange(1000))
         try:
-            truth.snapshot(db, db_engine(db), actor.world, question)
+            truth.snapshot(db, db_engine(db), actor.world, question, indexed=True)
         except OTHERS_FAULT:
             if db.in_transaction:
                 db.execute("ROLLBACK")
@@ -170,10 +207,16 @@ def db_engine(_: apsw.Connection) -> LocalEngine:
     return _engines[0]
 
 
-def service(actor: Actor) -> None:
+def service(actor: Actor, *more: str) -> None:
     """``sqlembed serve`` with the fake model."""
     actor.phase.begin("serving")
-    command.main(["serve", "--foreground", "--idle", "0"], standalone_mode=False)
+    command.main(["serve", "--foreground", "--idle", "0", *more], standalone_mode=False)
+
+
+def working_service(actor: Actor) -> None:
+    """A service that was told to work on the database."""
+    backlog.LEASE_SECONDS = LEASE_SECONDS
+    service(actor, "--work", actor.world.path)
 
 
 def make_index(actor: Actor, vfs: str | None = None) -> None:
@@ -235,7 +278,7 @@ def look(actor: Actor) -> None:
     truth.sound(db)
     truth.checked(db, truth.LASTING_FINDINGS)
     question = truth.question_of(actor.chance.randrange(1000))
-    truth.snapshot(db, db_engine(db), actor.world, question, stored=True)
+    truth.snapshot(db, db_engine(db), actor.world, question, stored=True, indexed=True)
     db.close()
 
 
