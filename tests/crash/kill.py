@@ -60,7 +60,8 @@ ONCE: dict[str, Callable[..., None]] = {
     "reindex": roles.reindex,
     "repair": roles.repair,
 }
-"""What is done once, and killed before a random call of the disk, or at a random moment."""
+"""What is done once, and killed before a random call of the disk, between two transactions, or at a
+random moment."""
 
 KINDS = ("programs", *ONCE, "many rows")
 """Rounds; the first of each run are one of each."""
@@ -171,33 +172,39 @@ class Round:
 
     def _killed(self, name: str) -> bool:
         """Have *name* done, and killed meanwhile; whether it was, or had ended before."""
-        work = ONCE[name]
-        by_disk = self.chance.random() < 0.6
-        number = self.chance.randrange(1, self.driver.calls.get(name, 20) + 1)
-        calls = Path(self.world.directory, "calls")
-        calls.unlink(missing_ok=True)
+        work, driver = ONCE[name], self.driver
+        how = self.chance.choice(("call", "call", "transaction", "transaction", "moment"))
+        number = self.chance.randrange(driver.counted.get((name, how), 20))
+        counted = Path(self.world.directory, "counted")
+        counted.unlink(missing_ok=True)
 
-        def killed_by_disk(actor: roles.Actor) -> None:
+        def killed_by_call(actor: roles.Actor) -> None:
             disk = faults.Disk()
-            disk.set(faults.Fault("any", number, "kill"))
+            disk.set(faults.Fault("any", number + 1, "kill"))
             # Shared memory is not to be had there: without others, none is needed.
             actor.exclusive = True
             work(actor, disk.name)
-            calls.write_text(str(disk.counts["any"]))
+            counted.write_text(str(disk.counts["any"]))
+
+        def killed_by_transaction(actor: roles.Actor) -> None:
+            actor.transactions = number
+            work(actor)
+            counted.write_text(str(actor.begun))
 
         begun = time.monotonic()
-        if by_disk:
-            program = self._start(name, killed_by_disk)
-            phase = program.phase.now() if program.wait() else None
-            if phase is None:
-                self.driver.calls[name] = int(calls.read_text())
-        else:
+        if how == "moment":
             program = self._start(name, work)
             program.begun()
-            time.sleep(self.chance.random() * self.driver.seconds.get(name, 0.05))
+            time.sleep(self.chance.random() * driver.seconds.get(name, 0.05))
             phase = program.kill()
             if phase is None:
-                self.driver.seconds[name] = time.monotonic() - begun
+                driver.seconds[name] = time.monotonic() - begun
+        else:
+            deadly = killed_by_call if how == "call" else killed_by_transaction
+            program = self._start(name, deadly)
+            phase = program.phase.now() if program.wait() else None
+            if phase is None:
+                driver.counted[name, how] = max(1, int(counted.read_text()))
         self.driver.note(self, name, phase)
         return phase is not None
 
@@ -320,9 +327,10 @@ class Driver:
         """By role, journal mode, and what it was doing."""
         self.survived = 0
         """Times that all was compared."""
-        self.calls: dict[str, int] = {}
+        self.counted: dict[tuple[str, str], int] = {}
+        """Calls of the disk or transactions of something that is done once."""
         self.seconds: dict[str, float] = {}
-        """What something that is done once took when it was not killed."""
+        """What it took when it was not killed."""
         for name in [name for name in os.environ if name.startswith("SQLEMBED_")]:
             del os.environ[name]
         os.environ |= {
