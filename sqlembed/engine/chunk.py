@@ -158,6 +158,15 @@ class _Cutter:
         if self._rank(stop) > FENCE:  # a heading: something new begins
             return stop
         first = max(start + 1, self._first_within(stop, self._overlap))
+        while (begin := self._natural_start(first, stop)) < stop:
+            (tokens,) = self._count([self._text[self._place(begin) : self._place(stop)]])
+            if tokens - self._added <= self._overlap:  # together, they may take more
+                break
+            first = begin + 1
+        return begin
+
+    def _natural_start(self, first: int, stop: int) -> int:
+        """The best place from *first* on for what is repeated before *stop*."""
         for rank in (SENTENCE, WORD):
             for n in range(first, stop):
                 if self._rank(n) >= rank:

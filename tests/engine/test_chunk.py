@@ -71,6 +71,7 @@ def test_chunks_fit_and_together_are_the_text(
     st.text(st.sampled_from("ab 。\u0301\u200d😀🇩🇪👨क्ष가\u1100\r\n"), max_size=200),
     st.integers(14, 40),
 )
+@example("aaaa\raaa aaaa", 14)
 def test_no_grapheme_is_cut(text: str, size: int) -> None:
     ends = [match.end() for match in regex.finditer(r"\X", text)]
     assume(max((b - a for a, b in pairwise([0, *ends])), default=0) <= min(size - 2, 32))
