@@ -315,9 +315,11 @@ def sound(db: apsw.Connection) -> None:
     own.set_busy_timeout(int(BUSY_SECONDS * 1000))
     told = own.execute("PRAGMA integrity_check").fetchall()
     check(told == [("ok",)], "PRAGMA integrity_check", told)
+    own.execute("BEGIN IMMEDIATE")  # or others might drop one meanwhile
     for name in tables(own):
         if name.startswith("sqlembed_word_") and name.count("_") == 2:
             own.execute(f"INSERT INTO {name}({name}, rank) VALUES('integrity-check', 1)")
+    own.execute("COMMIT")
     own.close()
 
 
