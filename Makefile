@@ -27,7 +27,7 @@ fuzz: $(READY)
 	$(BIN)/python tests/extension/fuzz.py $(FUZZ_SECONDS)
 	SQLEMBED_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/extension/test_decoder.py
 
-# As in `make test`, but for an hour and a half: programs are killed at any moment, and every call of the
+# As in `make test`, but for an hour: programs are killed at any moment, and every call of the
 # disk fails in turn. All that is stored must be right after each.
 CRASHES ?= 500
 crash: $(READY) $(EXTENSION)
