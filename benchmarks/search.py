@@ -1,8 +1,9 @@
-"""knn() against plain sqlite-vec driven by hand: time and recall, over the same vectors.
+"""knn() and search() against sqlite-vec and FTS5 driven by hand, over the same rows and vectors.
 
-Both are also asked for the nearest among some rows: few of them, or most.
+The nearest are also asked for among some rows: few of them, or most.
 """
 
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,23 @@ VEC_KNN = f"""
 SELECT sms.id, distance, body FROM vec JOIN sms ON sms.id = vec.rowid
 WHERE embedding MATCH ? AND k = {K}"""
 ORDER = "ORDER BY distance"
+SEARCH = f"SELECT id, score, text FROM search('sms', ?, {K}, ?)"
+WITHOUT_RERANKING, AS_IT_IS = '{"rerank": 0}', None
+FTS = "CREATE VIRTUAL TABLE fts USING fts5(body, content = 'sms', content_rowid = 'id')"
+FTS_FILL = "INSERT INTO fts(fts) VALUES ('rebuild')"
+BY_RANK = f"""
+WITH found AS (
+    SELECT rowid AS id, row_number() OVER (ORDER BY distance) AS place FROM vec
+    WHERE embedding MATCH ?1 AND k = 50
+    UNION ALL
+    SELECT id, row_number() OVER () FROM (
+        SELECT rowid AS id FROM fts WHERE fts MATCH ?2 ORDER BY rank LIMIT 50
+    )
+)
+SELECT sms.id, score, body FROM (
+    SELECT id, sum(1.0 / (60 + place)) AS score FROM found
+    GROUP BY id ORDER BY score DESC LIMIT {K}
+) AS best JOIN sms ON sms.id = best.id ORDER BY score DESC"""
 SOME = {"1 of 100": "id % 100 = 0", "9 of 10": "id % 10 <> 0"}
 AMONG = "SELECT id FROM sms WHERE {}"
 MILLISECONDS = 1000
@@ -54,6 +72,7 @@ def measure(quick: bool) -> list[Table]:
         questions, real = embedded(engine, asked), embedded(engine, stored)
         lines: list[Line] = []
         some: list[Line] = []
+        by_text: list[Line] = []
         notes = [
             f"k = {K}; {queries} SMS that are not in the table as queries, given as vectors,"
             f" {rounds} times. {len(real):,} vectors are real, the others made out of them:"
@@ -85,13 +104,19 @@ def measure(quick: bool) -> list[Table]:
                         ),
                     }
                     some += compared(sides, answers.among(allowed), questions, rounds)
+                by_text += searched(f"{rows:,} rows", db, plain, asked, questions, rounds)
         engine.close()
     among_notes = [
         "As above, with a condition of the application's own on the row: id IN (SELECT ...)."
     ]
+    search_notes = [
+        "The same rows and questions, given as texts that are in the cache. By hand: the 50 best of"
+        " vec0 and of FTS5 (any of the words), fused by reciprocal rank in SQL."
+    ]
     return [
         Table("Nearest rows", "ms", "vec0 takes ... times", lines, notes),
         Table("Nearest rows among some", "ms", "vec0 takes ... times", some, among_notes),
+        Table("Search", "ms", "by hand takes ... times", by_text, search_notes),
     ]
 
 
@@ -117,15 +142,17 @@ def ours(
 
 
 def by_hand(directory: Path, bodies: Sequence[str], vectors: Vectors) -> apsw.Connection:
-    """A table of *bodies*, and their *vectors* in a vec0 table of floats."""
+    """A table of *bodies*, their *vectors* in a vec0 table of floats, and their words in FTS5."""
     db = apsw.Connection(str(directory / "plain.db"))
     db.enable_load_extension(True)
     db.load_extension(sqlite_vec.loadable_path())
     load(db, bodies)
     db.execute(VEC.format(width=vectors.shape[1]))
+    db.execute(FTS)
     with db:
         blobs = (row.tobytes() for row in vectors.astype("<f4"))
         db.executemany(VEC_INSERT, enumerate(blobs, 1))
+        db.execute(FTS_FILL)
     return db
 
 
@@ -166,6 +193,45 @@ def compared(
         )
         for name, values in times.items()
     ]
+
+
+def searched(
+    name: str,
+    db: apsw.Connection,
+    plain: apsw.Connection,
+    asked: Sequence[str],
+    questions: Vectors,
+    rounds: int,
+) -> list[Line]:
+    """Ask for every text in each way in turn."""
+    ways: dict[
+        str, tuple[apsw.Connection, str, Callable[[int], tuple[str | bytes | None, ...]]]
+    ] = {
+        "search() without reranking": (db, SEARCH, lambda n: (asked[n], WITHOUT_RERANKING)),
+        "search()": (db, SEARCH, lambda n: (asked[n], AS_IT_IS)),
+        "vec0 and FTS5": (plain, BY_RANK, lambda n: (blobs[n], any_of(asked[n]))),
+    }
+    blobs = [question.astype("<f4").tobytes() for question in questions]
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    for round_ in range(rounds):
+        for number in range(len(asked)):
+            for way in list(ways)[:: -1 if round_ % 2 else 1]:
+                connection, sql, bindings = ways[way]
+                begun = time.perf_counter()
+                connection.execute(sql, bindings(number)).fetchall()
+                times[way].append(MILLISECONDS * (time.perf_counter() - begun))
+    *mine, theirs = times
+    return [
+        Line.of(
+            f"{name}: {way}", values, ratio(times[theirs], values) if way in mine else None, "", ""
+        )
+        for way, values in times.items()
+    ]
+
+
+def any_of(text: str) -> str:
+    """An FTS5 query for any of its words."""
+    return " OR ".join(f'"{word}"' for word in re.findall(r"\w+", text)) or '""'
 
 
 if __name__ == "__main__":

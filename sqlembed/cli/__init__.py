@@ -58,6 +58,10 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except SqlembedError as error:
             raise Failure(str(error)) from error
+        except UnicodeEncodeError as error:
+            if error.reason != "surrogates not allowed":  # it is the output's encoding
+                raise
+            raise Failure(f"the command line is not valid UTF-8: {error.object!a}") from error
         except KeyboardInterrupt:
             click.echo(err=True)
             ctx.exit(INTERRUPTED)

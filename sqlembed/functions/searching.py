@@ -83,6 +83,11 @@ def _searched(
 def _asked(
     engine: Engine, who: str, index: Index, query: SqlValue, k: int, options: SqlValue
 ) -> Asked:
+    if isinstance(query, bytes):
+        raise InputError(
+            f"{who}'s query is a text; got {described(query)}; a vector has no words: give it to"
+            " knn()"
+        )
     text = text_argument(query, f"{who}'s query")
     asked = Asked(text, query_vector(engine, who, index, text), k)
     if options is None:

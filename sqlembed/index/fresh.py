@@ -9,42 +9,36 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from sqlembed.engine.interface import Engine
+from sqlembed.index import choosing, waiting
 from sqlembed.index import source as sources
-from sqlembed.index import waiting
 from sqlembed.index.catalog import Index
 from sqlembed.index.embedding import Embedded, apart, check_space, embed_rows
-from sqlembed.plan import Plan, Rows, Statement
+from sqlembed.index.spelling import Words
+from sqlembed.index.terms import Term
+from sqlembed.plan import Plan, Statement
 
 MOST_ROWS = 2000
-"""Waiting rows that one search looks at, the newest first."""
+"""Waiting rows that one search reads: those with the query's words first, then the newest."""
 MOST_CHUNKS = 256
 """Texts among them that one search computes; those it remembers are not counted."""
 SLICE_CHUNKS = 32
 """Texts that are computed between two looks at the clock."""
 
-# Key, generation, and for the backlog whether it may be tried: what failed is not, by each search.
+# How many are on the log and in the backlog, up to ?2.
+COUNT_LOGGED = """
+SELECT count(*) FROM (
+    SELECT DISTINCT key FROM main.sqlembed_queue
+    WHERE index_id = ?1 AND key IS NOT NULL LIMIT ?2
+)"""
+COUNT_LISTED = """
+SELECT count(*) FROM (SELECT 1 FROM main.sqlembed_backlog WHERE index_id = ?1 LIMIT ?2)"""
 ON_LOG = """
-SELECT * FROM (
-    SELECT key, max(generation) AS generation, NULL FROM main.sqlembed_queue
-    WHERE index_id = ?1 AND key IS NOT NULL GROUP BY key ORDER BY generation DESC LIMIT ?2
-)"""
+SELECT key FROM main.sqlembed_queue WHERE index_id = ? AND key IS NOT NULL
+GROUP BY key ORDER BY max(generation) DESC"""
+# And whether it may be tried: what failed before is not, by each search.
 IN_BACKLOG = """
-SELECT * FROM (
-    SELECT key, generation, due IS NOT NULL AND error IS NULL FROM main.sqlembed_backlog
-    WHERE index_id = ?1 LIMIT ?2
-)"""
-# A page of keys with their generations, the newest first. LIMIT -1: what is there is asked of no
-# more rows than are wanted.
-NEWEST_ON_LOG = """
-SELECT key, generation FROM (
-    SELECT key, max(generation) AS generation FROM main.sqlembed_queue
-    WHERE index_id = ?1 AND key IS NOT NULL GROUP BY key ORDER BY generation DESC LIMIT -1
-) AS sqlembed_waits WHERE generation < ?2 AND {condition} LIMIT ?3"""
-NEWEST_IN_BACKLOG = """
-SELECT key, generation FROM main.sqlembed_backlog AS sqlembed_waits
-WHERE index_id = ?1 AND due IS NOT NULL AND error IS NULL AND generation < ?2 AND {condition}
-ORDER BY generation DESC LIMIT ?3"""
-WAITS_AMONG = " AND sqlembed_waits.key IN (SELECT value FROM json_each(?4))"
+SELECT key, due IS NOT NULL AND error IS NULL FROM main.sqlembed_backlog
+WHERE index_id = ? ORDER BY generation DESC"""
 COUNT_STORED = "SELECT count(DISTINCT key) FROM main.{} WHERE {}"
 AMONG = " AND key IN (SELECT value FROM json_each(?))"
 
@@ -62,61 +56,85 @@ class Waiting(NamedTuple):
     """SQL that is true of the rows of the chunk table which do not wait."""
     among: list[int] | None
     """The keys that were asked for; None for all."""
+    counts: dict[Words, int]
+    """How many have a term of the query, by its tokens; where more wait than are read."""
 
 
-def read(index: Index, keys: list[int] | None) -> Plan[Waiting]:
-    """The texts of the rows that wait; of those among *keys*, if given."""
-    rows = yield Statement(_either(index, ON_LOG, IN_BACKLOG), (index.index_id, MOST_ROWS + 1))
-    if not rows:
-        return Waiting({}, 0, 0, "true", keys)
-    logged, listed = _split(rows)
-    many_logged, many_listed = len(logged) > MOST_ROWS, len(listed) > MOST_ROWS
-    current = waiting.nowhere(
-        index,
-        index.chunk_table,
-        None if many_logged else {**logged, **({} if many_listed else listed)},
-        in_backlog=many_logged or many_listed,
-    )
-    if many_logged or many_listed:
-        texts, looked, failed = yield from _newest(index, keys)
+def read(
+    index: Index,
+    keys: list[int] | None,
+    terms: Sequence[Term] = (),
+    seconds: float | None = None,
+) -> Plan[Waiting]:
+    """The texts of the rows that wait; of those among *keys*, if given.
+
+    :param terms: of a query; where more wait than are read, those that have them are chosen
+    :param seconds: how long to look for these at most; None for as long as that takes
+    """
+    many_logged, logged = yield from _logged(index)
+    many_listed, listed = yield from _listed(index)
+    many = many_logged or many_listed
+    if not (many or logged or listed):
+        return Waiting({}, 0, 0, "true", keys, {})
+    known = None if many_logged else {*logged, *listed}
+    current = waiting.nowhere(index, index.chunk_table, known, in_backlog=many)
+    counts: dict[Words, int] = {}
+    if many:
+        chosen, counts = yield from choosing.choose(index, terms, keys, MOST_ROWS, seconds)
+        texts, looked, failed = yield from _chosen_and_newest(index, keys, chosen)
         total = yield from waiting.count(index, keys)
     else:
         allowed = None if keys is None else set(keys)
         waits = {key for key in (*logged, *listed) if allowed is None or key in allowed}
-        usable = [key for key in _usable(logged, listed) if key in waits]
+        # What changed since it failed is on the log.
+        usable = [*logged, *(key for key, usable in listed.items() if usable and key not in logged)]
+        usable = [key for key in usable if key in waits]
         texts, failed = yield from _texts(index, usable)
         total, looked = len(waits), len(usable)
-    return Waiting(texts, total, total - looked + failed, current, keys)
+    return Waiting(texts, total, total - looked + failed, current, keys, counts)
 
 
-def _newest(index: Index, keys: list[int] | None) -> Plan[tuple[dict[int, str], int, int]]:
-    """The texts of the newest rows that wait, of those among *keys*, if given.
+def _logged(index: Index) -> Plan[tuple[bool, dict[int, None]]]:
+    """Whether more than MOST_ROWS are on the log; if not, their keys, the newest first."""
+    counted = yield Statement(COUNT_LOGGED, (index.index_id, MOST_ROWS + 1))
+    if counted[0][0] == MOST_ROWS + 1:
+        return True, {}
+    rows = (yield Statement(ON_LOG, (index.index_id,))) if counted[0][0] else []
+    return False, {int(str(key)): None for (key,) in rows}
+
+
+def _listed(index: Index) -> Plan[tuple[bool, dict[int, bool]]]:
+    """Likewise in the backlog; and whether each may be tried."""
+    if not index.has_backlog:
+        return False, {}
+    counted = yield Statement(COUNT_LISTED, (index.index_id, MOST_ROWS + 1))
+    if counted[0][0] == MOST_ROWS + 1:
+        return True, {}
+    rows = (yield Statement(IN_BACKLOG, (index.index_id,))) if counted[0][0] else []
+    return False, {int(str(key)): usable != 0 for key, usable in rows}
+
+
+def _chosen_and_newest(
+    index: Index, keys: list[int] | None, chosen: list[int]
+) -> Plan[tuple[dict[int, str], int, int]]:
+    """The texts of *chosen* rows, and of the newest that wait, of those among *keys*, if given.
 
     What is gone, and what has no text, takes no place of another's.
 
     :returns: also, how many rows were looked at, and on how many of them the expression fails
     """
-    condition = sources.is_there(index.source, "sqlembed_waits", index.key_table)
-    among = () if keys is None else (json.dumps(keys),)
-    if keys is not None:
-        condition += WAITS_AMONG
-    texts: dict[int, str] = {}
-    seen: set[int] = set()
-    failed = 0
-    for sql in (NEWEST_ON_LOG, NEWEST_IN_BACKLOG) if index.has_backlog else (NEWEST_ON_LOG,):
-        before, more = sources.HIGHEST, True
-        while more and len(texts) < MOST_ROWS:
-            asked = (index.index_id, before, MOST_ROWS, *among)
-            rows = yield Statement(sql.format(condition=condition), asked)
-            page = [int(str(key)) for key, _ in rows if key not in seen]
-            new, wrong = yield from _texts(index, page)
-            texts |= new
-            failed += wrong
-            seen.update(page)
-            more = len(rows) == MOST_ROWS
-            before = int(str(rows[-1][1])) if rows else before
-    chosen = dict(list(texts.items())[:MOST_ROWS])
-    return chosen, len(seen) - (len(texts) - len(chosen)), failed
+    texts, failed = yield from _texts(index, chosen)
+    seen = set(chosen)
+    there = sources.is_there(index.source, "sqlembed_waits", index.key_table)
+    newest = waiting.Newest(index, MOST_ROWS, keys, there)
+    while len(texts) < MOST_ROWS and (keys_of_page := (yield from newest.page())):
+        page = [key for key in dict.fromkeys(keys_of_page) if key not in seen]
+        new, wrong = yield from _texts(index, page)
+        texts |= new
+        failed += wrong
+        seen.update(page)
+    first = dict(list(texts.items())[:MOST_ROWS])
+    return first, len(seen) - (len(texts) - len(first)), failed
 
 
 def _texts(index: Index, keys: list[int]) -> Plan[tuple[dict[int, str], int]]:
@@ -125,25 +143,6 @@ def _texts(index: Index, keys: list[int]) -> Plan[tuple[dict[int, str], int]]:
     found = yield from sources.read_rows(index.source, index.key_table, keys, encoding)
     read = ((key, found.rows[key][1]) for key in keys if key in found.rows)
     return {key: text for key, text in read if text is not None}, len(found.failed)
-
-
-def _either(index: Index, logged: str, listed: str) -> str:
-    return f"{logged} UNION ALL {listed}" if index.has_backlog else logged
-
-
-def _split(rows: Rows) -> tuple[dict[int, bool], dict[int, bool]]:
-    """The keys on the log and those in the backlog, the newest first, and whether to try them."""
-    logged: dict[int, bool] = {}
-    listed: dict[int, bool] = {}
-    for key, _, usable in sorted(rows, key=lambda row: -int(str(row[1]))):
-        (logged if usable is None else listed)[int(str(key))] = usable != 0
-    return logged, listed
-
-
-def _usable(logged: dict[int, bool], listed: dict[int, bool]) -> list[int]:
-    """What may be tried, the newest first; what changed since it failed is on the log."""
-    rest = [key for key, usable in listed.items() if usable and key not in logged]
-    return [*logged, *rest]
 
 
 def embed(

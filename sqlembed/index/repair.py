@@ -174,6 +174,7 @@ def _codes(index: Index) -> Plan[int]:
 
 def _wrong_codes(index: Index) -> Plan[int]:
     counted = yield from pairs.codes_out_of_step(index)
+    counted.append((yield from codes.misplaced(index)))
     found = sum(int(str(count)) for count, _ in counted)
     start: int | None = sources.LOWEST
     while start is not None:
@@ -191,7 +192,7 @@ def _word_table(index: Index) -> Plan[int]:
     if not (yield from catalog.still(index)):
         yield Boundary.COMMIT
         return 0
-    yield Statement(f"DROP TABLE IF EXISTS main.{index.word_table}")
+    yield from store.drop_words(index.word_table)
     yield from store.create_words(index.name, index.word_table, index.words)
     start: int | None = sources.LOWEST
     most = faults.SLICE_ROWS
@@ -273,7 +274,12 @@ def _mend_words(index: Index, texts: Mapping[int, str]) -> Plan[int]:
 
 def _orphans(index: Index) -> Plan[int]:
     """Remove what is stored of rows that are gone, and their keys."""
-    done = 0
+    done, some = 0, SLICE_ROWS
+    while some == SLICE_ROWS:
+        yield Boundary.BEGIN
+        some = yield from store.forget_keyless(index, SLICE_ROWS)
+        yield Boundary.COMMIT
+        done += some
     wanted = [pairs.orphaned(index)]
     wanted += [pairs.empty_keys(index)] if index.source.mapped else []
     for which in wanted:
@@ -335,8 +341,13 @@ def _sweep() -> Plan[int]:
     yield Boundary.BEGIN
     done = 0
     for kind, name in (yield from check.strays()):
-        with suppress(StatementError):  # a damaged vec0 table cannot be dropped
-            yield Statement(f"DROP {str(kind).upper()} IF EXISTS main.{quote(str(name))}")
+        with suppress(StatementError):  # a damaged table may be one that cannot be dropped
+            if "_code_" in str(name):
+                yield from codes.drop(str(name))
+            elif "_word_" in str(name):
+                yield from store.drop_words(str(name))
+            else:
+                yield Statement(f"DROP {str(kind).upper()} IF EXISTS main.{quote(str(name))}")
             done += 1
     for table in ("sqlembed_backlog", "sqlembed_rate"):
         ((count,),) = yield Statement(COUNT_UNKNOWN.format(table))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sqlembed import vectors
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import TextTooLongError
-from sqlembed.index import fresh, fusion, knn, words
+from sqlembed.index import fresh, fusion, knn, terms, words
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index, check_watched
 from sqlembed.index.embedding import Embedded
@@ -47,6 +47,11 @@ class Asked:
     """The model that reranks; None for a cross-encoder that is installed, else the index's own."""
     seconds: float | None = None
     """How long rows that wait may be embedded; None to bound their number alone."""
+
+    @property
+    def scanning(self) -> float | None:
+        """Seconds of these to look for the query's words among the rows that wait."""
+        return None if self.seconds is None else self.seconds / 2
 
     @property
     def depth(self) -> int:
@@ -88,11 +93,14 @@ def search(
     yield from check_watched(index)
     answer, clock = Answer([], None), _Clock()
     keys = yield from knn.keys_among(index, among)
+    of_query = terms.split(engine, asked.text, index.words) if index.words else []
+    waiting = yield from fresh.read(index, keys, of_query, asked.scanning)
+    order = waiting.texts
     if index.words:
-        answer.query = yield from words.read(engine, index, asked.text)
+        unstored = _unstored(engine, index, waiting)
+        answer.query = yield from words.read(index, of_query, unstored)
         answer.milliseconds["words of the query"] = clock.lap()
-    waiting = yield from fresh.read(index, keys)
-    order = _by_words(engine, index, answer.query, waiting.texts)
+        order = _by_words(answer.query, waiting.texts)
     embedded = fresh.embed(engine, index, order, asked.seconds)
     new, worded = _fresh(engine, index, asked, answer.query, embedded)
     answer.milliseconds["rows that wait"] = clock.lap()
@@ -128,14 +136,16 @@ class _Clock:
         return passed
 
 
-def _by_words(
-    engine: Engine, index: Index, query: words.Query | None, texts: dict[int, str]
-) -> dict[int, str]:
-    """*texts* with those first that have the query's words; else the newest stay first."""
-    if query is None or not query.terms or not texts:
+def _unstored(engine: Engine, index: Index, waiting: fresh.Waiting) -> words.Unstored:
+    tokens = engine.words(list(waiting.texts.values()), index.words or "")
+    return words.Unstored(tokens, waiting.total, waiting.counts)
+
+
+def _by_words(query: words.Query, texts: dict[int, str]) -> dict[int, str]:
+    """*texts* with those first that have the query's words; else they stay in their order."""
+    if not query.terms:
         return texts
-    tokens = engine.words(list(texts.values()), index.words or "")
-    fits = dict(zip(texts, map(query.bm25, tokens), strict=True))
+    fits = dict(zip(texts, map(query.bm25, query.unstored.texts), strict=True))
     return {key: texts[key] for key in sorted(texts, key=lambda key: -fits[key])}
 
 

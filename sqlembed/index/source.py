@@ -17,6 +17,7 @@ AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlembed\\_%' ESCA
 ORDER BY name"""
 COLUMNS = "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?, 'main')"
 KEY_INDEX = "SELECT name FROM pragma_index_list(?, 'main') WHERE origin = 'pk'"
+READABLE = "SELECT {}, ({}) FROM main.{} LIMIT 0"
 COLLATIONS = "SELECT name, coll FROM pragma_index_xinfo(?, 'main') WHERE key"
 
 STRINGS = re.compile(r"'(?:[^']|'')*'")
@@ -157,13 +158,14 @@ def read_rows(source: Source, key_table: str, keys: Iterable[int], encoding: str
     :param encoding: the database's text encoding, as Python names it
     """
     found = Found({}, {})
-    select, wanted = _select(source, key_table)
+    columns = f"{_key(source, key_table)}, {_shown(source)}, CAST({_text(source)} AS BLOB)"
     parts = list(slices(keys))
     while parts:
         part = parts.pop()
         marks = ", ".join("?" * len(part))
         try:
-            rows = yield Statement(f"{select} WHERE {wanted.format(marks)}", tuple(part))
+            wanted = _among(source, key_table, marks)
+            rows = yield Statement(_select(source, columns, wanted), tuple(part))
         except StatementError as error:
             # The expression fails on some row: find it, and read its neighbours.
             if len(part) == 1:
@@ -181,6 +183,16 @@ def read_rows(source: Source, key_table: str, keys: Iterable[int], encoding: str
 
 def _decoded(value: SqlValue, encoding: str) -> str | None:
     return value.decode(encoding, "replace") if isinstance(value, bytes) else None
+
+
+def unreadable(source: Source) -> Plan[str | None]:
+    """Why no row of the table can be read here, whatever is in it; None if rows can be."""
+    key = ", ".join(map(source.column, source.key))
+    try:
+        yield Statement(READABLE.format(key, source.expression, quote(source.table)))
+    except StatementError as error:
+        return str(error)
+    return None
 
 
 def orphans(source: Source, chunk_table: str, key_table: str, waits_not: str) -> str:
@@ -222,22 +234,45 @@ def text_encoding() -> Plan[str]:
     return {"UTF-16le": "utf-16-le", "UTF-16be": "utf-16-be"}.get(str(rows[0][0]), "utf-8")
 
 
-def _select(source: Source, key_table: str) -> tuple[str, str]:
-    text = f"CAST(CAST(({source.expression}) AS TEXT) AS BLOB)"
-    table = f"main.{quote(source.table)}"
+def texts(source: Source, key_table: str) -> str:
+    """A query for the ``key`` and the ``text`` of the rows whose keys the JSON array ?1 lists."""
+    columns = f"{_key(source, key_table)} AS key, {_text(source)} AS text"
+    return _select(source, columns, _among(source, key_table, "SELECT value FROM json_each(?1)"))
+
+
+def _select(source: Source, columns: str, where: str) -> str:
+    return f"SELECT {columns} FROM main.{quote(source.table)} WHERE {where}"
+
+
+def _shown(source: Source) -> str:
+    """SQL for whether the id as users see it is a text, and for that id, a text's as its bytes."""
+    if not source.mapped:
+        return f"false, {source.id_sql}"
+    is_text = f"typeof({source.id_sql}) = 'text'"
+    shown = f"CASE WHEN {is_text} THEN CAST({source.id_sql} AS BLOB) ELSE {source.id_sql} END"
+    return f"{is_text}, {shown}"
+
+
+def _text(source: Source) -> str:
+    return f"CAST(({source.expression}) AS TEXT)"
+
+
+def _key(source: Source, key_table: str) -> str:
     columns = [source.column(name) for name in source.key]
     if not source.mapped:
-        key = columns[0]
-        return f"SELECT {key}, false, {key}, {text} FROM {table}", f"{key} IN ({{}})"
-    names = mapped_names(source)
-    same = " AND ".join(f"{name} = {column}" for name, column in zip(names, columns, strict=True))
-    key = f"(SELECT key FROM main.{key_table} WHERE {same})"
-    keys = f"SELECT {', '.join(names)} FROM main.{key_table} WHERE key IN ({{}})"
-    wanted = f"({', '.join(columns)}) IN ({keys})"
-    shown = source.id_sql
-    is_text = f"typeof({shown}) = 'text'"
-    shown = f"CASE WHEN {is_text} THEN CAST({shown} AS BLOB) ELSE {shown} END"
-    return f"SELECT {key}, {is_text}, {shown}, {text} FROM {table}", wanted
+        return columns[0]
+    pairs = zip(mapped_names(source), columns, strict=True)
+    same = " AND ".join(f"{name} = {column}" for name, column in pairs)
+    return f"(SELECT key FROM main.{key_table} WHERE {same})"
+
+
+def _among(source: Source, key_table: str, keys: str) -> str:
+    """SQL that is true of the rows with the *keys*, which are SQL too."""
+    columns = ", ".join(source.column(name) for name in source.key)
+    if not source.mapped:
+        return f"{columns} IN ({keys})"
+    names = ", ".join(mapped_names(source))
+    return f"({columns}) IN (SELECT {names} FROM main.{key_table} WHERE key IN ({keys}))"
 
 
 def mapped_names(source: Source) -> list[str]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection
 
 from sqlembed.index.catalog import Index
+from sqlembed.index.source import HIGHEST
 from sqlembed.plan import Plan, Statement
 
 ON_LOG = "SELECT key FROM main.sqlembed_queue WHERE index_id = {} AND key IS NOT NULL"
@@ -23,6 +24,47 @@ SELECT count(*) + (
     )
 ) FROM main.sqlembed_backlog WHERE index_id = ?1 {among}"""
 AMONG = "AND key IN (SELECT value FROM json_each(?2))"
+NEWEST_ON_LOG = """
+SELECT key, generation FROM main.sqlembed_queue AS sqlembed_waits
+WHERE index_id = ?1 AND key IS NOT NULL AND generation < ?2 AND {condition}
+ORDER BY generation DESC LIMIT ?3"""
+# What failed before is not tried by each search.
+NEWEST_IN_BACKLOG = """
+SELECT key, generation FROM main.sqlembed_backlog AS sqlembed_waits
+WHERE index_id = ?1 AND due IS NOT NULL AND error IS NULL AND generation < ?2 AND {condition}
+ORDER BY generation DESC LIMIT ?3"""
+WAITS_AMONG = " AND sqlembed_waits.key IN (SELECT value FROM json_each(?4))"
+
+
+class Newest:
+    """The keys of the rows that wait and may be tried, page by page, the newest first.
+
+    What is on the log comes before what is in the backlog. A row that changed twice may come twice.
+    """
+
+    def __init__(
+        self, index: Index, size: int, keys: list[int] | None = None, condition: str = "true"
+    ) -> None:
+        """Pages of *size* keys, of those among *keys*, if given.
+
+        :param condition: SQL that is true of those wanted; ``sqlembed_waits.key`` is the key
+        """
+        self._values = (size,) if keys is None else (size, json.dumps(keys))
+        condition += "" if keys is None else WAITS_AMONG
+        tables = [NEWEST_ON_LOG, *([NEWEST_IN_BACKLOG] if index.has_backlog else [])]
+        self._left = [sql.format(condition=condition) for sql in tables]
+        self._index_id, self._before = index.index_id, HIGHEST
+
+    def page(self) -> Plan[list[int]]:
+        """The next keys; none when there are no more."""
+        while self._left:
+            asked = (self._index_id, self._before, *self._values)
+            if rows := (yield Statement(self._left[0], asked)):
+                self._before = int(str(rows[-1][1]))
+                return [int(str(key)) for key, _ in rows]
+            del self._left[0]
+            self._before = HIGHEST
+        return []
 
 
 def nowhere(

@@ -1,20 +1,22 @@
 """The words leg: chunks that share words with a query, and how much of the query they share.
 
 An FTS5 table beside the vectors finds chunks; BM25 is computed here, by FTS5's formula, so that
-texts which wait, and texts that only the vectors found, are measured alike. A word that no chunk
-has may be misspelt: it counts as those of the candidates' words that are one mistake away.
+texts which wait, and texts that only the vectors found, are measured alike. What waits counts in
+how rare a word is, too. A word may be spelt otherwise than the query has it: see ``spelling.py``.
 """
 
 import json
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
-from sqlembed.engine.interface import Engine, Span
+from sqlembed.engine.interface import Span
+from sqlembed.index import spelling
 from sqlembed.index.catalog import Index
+from sqlembed.index.terms import CODE_WEIGHT, OTHER_SPELLING, Term
 from sqlembed.plan import Plan, Row, SqlValue, Statement
 
 AVERAGES = "SELECT block FROM main.{}_data WHERE id = 1"
@@ -25,6 +27,10 @@ SELECT
     (SELECT rowid FROM main.{words} WHERE {words} MATCH term.value LIMIT 1 OFFSET ?2 - 1),
     (SELECT max(chunk) FROM main.{chunks})
 FROM json_each(?1) AS term ORDER BY term.key"""
+HAVE = """
+SELECT value FROM json_each(?) WHERE EXISTS (
+    SELECT 1 FROM main.{words} WHERE {words} MATCH '"' || replace(value, '"', '""') || '"'
+)"""
 FIND = """
 SELECT rowid FROM main.{words} WHERE {words} MATCH ? {conditions}
 ORDER BY bm25({words}), rowid LIMIT ?"""
@@ -35,11 +41,6 @@ NEAR = """
 AND (SELECT l2 * l2 / 2 BETWEEN ? AND ? FROM (
     SELECT vec_distance_l2(vector, ?) AS l2 FROM main.{chunks} WHERE chunk = {words}.rowid))"""
 
-EDGES = re.compile(r"^\W+|\W+$")
-"""What is around a piece of a query, as the mark of a question."""
-CODE_DIGITS = 2
-CODE_WEIGHT = 3
-"""Measured: "who sent me 0871..." found its message at 0.93 in place of 0.25 (MRR)."""
 MENDED_LETTERS = 4
 """Shorter words have too many others one mistake away."""
 MOST_TERMS = 64
@@ -48,50 +49,53 @@ pages (MRR of words alone): these 64 0.90, the first 32 0.74, the rarest 32 0.76
 times the time."""
 MOST_COUNTED = 5000
 """Chunks with a term that are counted; if there are more, it is estimated how many."""
+CHUNK_TOKENS = 200
+"""FTS5's tokens in a chunk of a long text, about: so many chunks it is before it is cut."""
 K1, B = 1.2, 0.75
 LEAST_IDF = 1e-6
 """All three are FTS5's."""
 
 
 @dataclass(frozen=True)
-class Term:
-    """A piece of a query up to the next white space: a word, or several as in ``0800-123``."""
+class Unstored:
+    """The words of what waits: of the texts that were read, and what is known of the others."""
 
-    text: str
-    tokens: tuple[str, ...]
-    meant: tuple[str, ...] = ()
-    """The words that count in its place, where no chunk has it."""
-
-    @property
-    def shown(self) -> str:
-        """It as a person reads it: ``diner (as dinner)``."""
-        return f"{self.text} (as {' or '.join(self.meant)})" if self.meant else self.text
+    texts: Sequence[Sequence[str]] = ()
+    """The tokens of each text."""
+    rows: int = 0
+    """How many rows wait."""
+    counts: Mapping[spelling.Words, int] = field(default_factory=dict)
+    """How many rows have a term's tokens, where more than these texts was looked at."""
 
     @property
-    def weight(self) -> int:
-        """How often it counts: numbers and codes say more than their rarity tells."""
-        return CODE_WEIGHT if sum(map(str.isdigit, self.text)) >= CODE_DIGITS else 1
+    def chunks(self) -> int:
+        """How many there will be."""
+        chunks = sum(max(1, math.ceil(len(tokens) / CHUNK_TOKENS)) for tokens in self.texts)
+        return round(chunks * self._scale)
 
     @property
-    def match(self) -> str:
-        """It as an FTS5 query."""
-        texts = self.meant or (self.text,)
-        return " OR ".join('"' + text.replace('"', '""') + '"' for text in texts)
+    def tokens(self) -> int:
+        """In all of them."""
+        return round(sum(map(len, self.texts)) * self._scale)
+
+    def having(self, term: Term) -> int:
+        """How many rows have a term."""
+        return max(self.read_with(term), self.counts.get(term.tokens, 0))
+
+    def read_with(self, term: Term) -> int:
+        """How many of the texts have a term."""
+        if term.also or len(term.tokens) > 1:
+            return sum(term.occurrences(tokens) > 0 for tokens in self.texts)
+        return self.by_word[term.tokens[0]]
+
+    @cached_property
+    def by_word(self) -> Counter[str]:
+        """How many of the texts have each word."""
+        return Counter(word for tokens in self.texts for word in set(tokens))
 
     @property
-    def sequences(self) -> list[tuple[str, ...]]:
-        """The tokens of which any, one after the other, is it."""
-        return [(word,) for word in self.meant] or [self.tokens]
-
-    def occurrences(self, tokens: Sequence[str]) -> int:
-        """How often a text has it."""
-        if self.meant:
-            return sum(map(self.meant.__contains__, tokens))
-        size = len(self.tokens)
-        if size == 1 or self.tokens[0] not in tokens:
-            return tokens.count(self.tokens[0])
-        places = range(len(tokens) - size + 1)
-        return sum(tuple(tokens[at : at + size]) == self.tokens for at in places)
+    def _scale(self) -> float:
+        return self.rows / len(self.texts) if self.texts else 0.0
 
 
 class Weighed(NamedTuple):
@@ -113,6 +117,8 @@ class Query:
     """Of the index."""
     average: float
     """Tokens of a chunk."""
+    unstored: Unstored
+    """Counted in all of this."""
 
     @property
     def match(self) -> str:
@@ -136,7 +142,7 @@ class Query:
 
     def share(self, tokens: Sequence[str]) -> float:
         """How much of what all terms say those say that a text has, 0 to 1."""
-        had = sum(idf for term, idf, _ in self.terms if term.occurrences(tokens))
+        had = sum(idf * term.presence(tokens) for term, idf, _ in self.terms)
         return had / total if (total := sum(idf for _, idf, _ in self.terms)) else 0.0
 
     def matched(self, tokens: Sequence[str]) -> list[str]:
@@ -157,16 +163,54 @@ class Query:
         return sorted(found)
 
 
-def read(engine: Engine, index: Index, text: str) -> Plan[Query]:
-    """Take *text* apart, and look up how much each of its terms says in *index*."""
-    terms = split(engine, text, index.words or "")
+def read(index: Index, terms: Sequence[Term], unstored: Unstored) -> Plan[Query]:
+    """How much each of a query's *terms* says in *index*."""
+    times = Counter(terms)
     chunks, tokens = averages((yield Statement(AVERAGES.format(index.word_table))))
+    chunks, tokens = chunks + unstored.chunks, tokens + unstored.tokens
     average = tokens / chunks if chunks else 0.0
-    weighed = yield from _weigh(index, list(terms), chunks)
+    spelt = yield from _spelt(index, terms, unstored)
+    weighed = yield from _weigh(index, list(spelt.values()), chunks, unstored)
     # A term that no chunk has can find nothing.
-    says = {each.term: terms[each.term] * each.idf * bool(each.chunks) for each in weighed}
-    most = sorted(says, key=lambda term: -says[term])[:MOST_TERMS]
-    return Query(tuple(each for each in weighed if each.term in most), chunks, average)
+    says = [
+        times[term] * each.idf * bool(each.chunks)
+        for term, each in zip(spelt, weighed, strict=True)
+    ]
+    most = sorted(range(len(says)), key=lambda n: -says[n])[:MOST_TERMS]
+    return Query(tuple(weighed[n] for n in sorted(most)), chunks, average, unstored)
+
+
+def _spelt(index: Index, terms: Sequence[Term], unstored: Unstored) -> Plan[dict[Term, Term]]:
+    """Each of *terms* once, with the other spellings of numbers and codes that chunks have."""
+    codes = {term: "".join(term.tokens) for term in terms if term.weight > 1}
+    if any(len(code) > len(term.text) for term, code in codes.items()):
+        return {term: term for term in terms}  # tokens that overlap, as trigrams do
+    together = spelling.together([term.tokens for term in terms])
+    parts = {part for code in codes.values() for part in spelling.parts(code)}
+    known = yield from _known(index, {*parts, *set().union(*together.values())}, unstored)
+    apart = {term: spelling.apart(code, known) for term, code in codes.items()}
+    typed = {" ".join(term.tokens) for term in terms}
+    ways = {" ".join(way) for found in apart.values() for way in found}
+    known |= yield from _known(index, typed | ways if ways or together else (), unstored)
+    found: dict[Term, Term] = {}
+    for term in terms:
+        words = [(word,) for word in sorted(together.get(term.tokens, ()))]
+        also = [way for way in (*words, *apart.get(term, ())) if " ".join(way) in known]
+        also = [way for way in also if way != term.tokens][: spelling.MOST_SPELLINGS]
+        worth = OTHER_SPELLING if " ".join(term.tokens) in known else 1.0
+        found[term] = replace(term, also=tuple(also), worth=worth)
+    return found
+
+
+def _known(index: Index, texts: Iterable[str], unstored: Unstored) -> Plan[set[str]]:
+    """Those of *texts*, words in a row, that chunks or rows that wait have."""
+    listed = sorted(texts)
+    if not listed:
+        return set()
+    rows = yield Statement(HAVE.format(words=index.word_table), (json.dumps(listed),))
+    known = {str(text) for (text,) in rows}
+    words = {text: Term(text, tuple(text.split(" "))) for text in listed}
+    return known | {text for text in listed if unstored.read_with(words[text])}
 
 
 def mend(index: Index, query: Query, candidates: Iterable[Sequence[str]]) -> Plan[Query]:
@@ -176,51 +220,35 @@ def mend(index: Index, query: Query, candidates: Iterable[Sequence[str]]) -> Pla
     for n, (term, _, chunks) in enumerate(query.terms):
         if not chunks and _may_be_misspelt(term):
             known = known or {token for tokens in candidates for token in tokens}
-            if meant := _one_mistake_away(term.tokens[0], known):
-                terms[n] = replace(term, meant=meant)
-    if not any(term.meant for term in terms):
+            # A known word that no count includes is the end of one that a chunk cuts.
+            if term.tokens[0] not in known:
+                near = spelling.near(term.tokens[0], known)
+                terms[n] = replace(term, also=tuple((word,) for word in near))
+    if terms == [each.term for each in query.terms]:
         return query
-    return replace(query, terms=(yield from _weigh(index, terms, query.chunks)))
+    weighed = yield from _weigh(index, terms, query.chunks, query.unstored)
+    return replace(query, terms=weighed)
 
 
-def _weigh(index: Index, terms: Sequence[Term], chunks: int) -> Plan[tuple[Weighed, ...]]:
-    """How many of the index's *chunks* have each term, and what it says therefore."""
+def _weigh(
+    index: Index, terms: Sequence[Term], chunks: int, unstored: Unstored
+) -> Plan[tuple[Weighed, ...]]:
+    """How many of *chunks* have each term, and what it says therefore."""
     listed = json.dumps([term.match for term in terms])
     sql = COUNTS.format(words=index.word_table, chunks=index.chunk_table)
     rows = yield Statement(sql, (listed, MOST_COUNTED))
-    counts = [_estimate(*(int(str(number or 0)) for number in row)) for row in rows]
+    counts = [
+        _estimate(*(int(str(number or 0)) for number in row)) + unstored.having(term)
+        for term, row in zip(terms, rows, strict=True)
+    ]
     return tuple(
-        Weighed(term, term.weight * _idf(count, chunks), count)
+        Weighed(term, term.weight * idf(count, chunks), count)
         for term, count in zip(terms, counts, strict=True)
     )
 
 
 def _may_be_misspelt(term: Term) -> bool:
     return len(term.tokens) == 1 and len(term.tokens[0]) >= MENDED_LETTERS and term.weight == 1
-
-
-def _one_mistake_away(token: str, known: set[str]) -> tuple[str, ...]:
-    """Those of *known* with one letter more, less, other, or swapped; none if it is known."""
-    if token in known:  # of a row that waits, and that no count includes
-        return ()
-    from rapidfuzz import process  # here, since it takes 20 ms, and most words are spelt well
-    from rapidfuzz.distance import OSA
-
-    near = process.extract(token, known, scorer=OSA.distance, score_cutoff=1, limit=None)
-    return tuple(sorted(word for word, *_ in near))
-
-
-def split(engine: Engine, text: str, tokenizer: str) -> dict[Term, int]:
-    """The terms of a query, and how often it has each."""
-    # FTS5's queries end at a NUL.
-    pieces = [EDGES.sub("", piece) for piece in text.replace("\0", " ").split()]
-    found: dict[tuple[str, ...], str] = {}
-    times = Counter[tuple[str, ...]]()
-    for piece, tokens in zip(pieces, engine.words(pieces, tokenizer), strict=True):
-        if tokens:
-            found.setdefault(tuple(tokens), piece)
-            times[tuple(tokens)] += 1
-    return {Term(text, tokens): times[tokens] for tokens, text in found.items()}
 
 
 def find(
@@ -263,7 +291,8 @@ def _estimate(counted: int, last: int, highest: int) -> int:
     return counted * highest // last if last else counted
 
 
-def _idf(count: int, chunks: int) -> float:
+def idf(count: int, chunks: int) -> float:
+    """What a term says that *count* of *chunks* have; by FTS5's formula."""
     ratio = (chunks - count + 0.5) / (count + 0.5)
     return max(LEAST_IDF, math.log(ratio)) if ratio > 0 else LEAST_IDF
 

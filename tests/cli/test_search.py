@@ -57,6 +57,11 @@ def test_explain(run, indexed):
     assert "has win" in lines[-2] + lines[-1]
 
 
+def test_a_query_that_is_no_utf8(run, indexed):
+    message = run.failure("search", indexed, "sms", "dinner \udcff")
+    assert message == "the command line is not valid UTF-8: 'dinner \\udcff'"
+
+
 def test_options_that_exclude_each_other(run, indexed):
     for option in (["--explain"], ["--rerank", "5"]):
         result = run("search", indexed, "sms", "dinner", "--vectors", *option)

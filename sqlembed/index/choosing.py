@@ -1,0 +1,103 @@
+"""Which of very many rows that wait have a query's words: told by LIKE, before a text is read.
+
+LIKE finds a word inside of others too, and no accent that the query lacks. That is enough to
+choose: what is chosen is read, and compared as what is stored is.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlembed.index import source as sources
+from sqlembed.index import waiting
+from sqlembed.index.catalog import Index
+from sqlembed.index.spelling import Words
+from sqlembed.index.terms import Term
+from sqlembed.index.words import idf
+from sqlembed.plan import Plan, Rows, Statement, StatementError
+
+MOST_SCANNED = 1_000_000
+"""Waiting rows that are looked at, the newest first: two or three seconds."""
+PAGE = 20_000
+"""Rows that one statement looks at."""
+MOST_TERMS = 12
+"""Terms that are looked for: numbers and codes, then the longest words."""
+
+# LIMIT -1: a row's expression is asked once, not once for each term.
+SCAN = """
+SELECT had, count(*), group_concat(key) FROM (
+    SELECT key, {had} AS had FROM ({texts} LIMIT -1)
+) WHERE had GROUP BY had"""
+
+
+class Chosen(NamedTuple):
+    """Rows that wait and have words of a query."""
+
+    keys: list[int]
+    """Those that have most of what the query says, first; of equal ones the newest."""
+    counts: dict[Words, int]
+    """How many of all that were looked at have a term, by its tokens."""
+
+
+def choose(
+    index: Index, terms: Sequence[Term], keys: list[int] | None, most: int, seconds: float | None
+) -> Plan[Chosen]:
+    """The *most* rows that wait and fit *terms* best, of those among *keys*, if given.
+
+    :param seconds: after which no more rows are looked at; None for MOST_SCANNED alone
+    """
+    asked = sorted(dict.fromkeys(terms), key=lambda term: (-term.weight, -len(term.text)))
+    asked = asked[:MOST_TERMS]
+    until = None if seconds is None else time.monotonic() + seconds
+    fitting: dict[int, list[int]] = {}  # by the terms they have, a bit each
+    numbers = Counter[int]()
+    newest, scanned = waiting.Newest(index, PAGE, keys), 0
+    while asked and scanned < MOST_SCANNED and (until is None or time.monotonic() < until):
+        page = yield from newest.page()
+        if not page:
+            break
+        scanned += len(page)
+        place = {key: n for n, key in reversed([*enumerate(page)])}
+        for had, number, listed in (yield from _scan(index, asked, page)):
+            numbers[had] += number
+            fit = fitting.setdefault(had, [])
+            if len(fit) < most:
+                fit += sorted(listed, key=place.__getitem__)[: most - len(fit)]
+    counts = [sum(n for had, n in numbers.items() if had >> bit & 1) for bit in range(len(asked))]
+    says = [term.weight * idf(n, scanned) for term, n in zip(asked, counts, strict=True)]
+
+    def worth(had: int) -> float:
+        return sum(value for bit, value in enumerate(says) if had >> bit & 1)
+
+    best = sorted(fitting, key=worth, reverse=True)
+    chosen = dict.fromkeys(key for had in best for key in fitting[had])
+    by_tokens = dict(zip((term.tokens for term in asked), counts, strict=True))
+    return Chosen(list(chosen)[:most], by_tokens)
+
+
+def _scan(
+    index: Index, terms: Sequence[Term], keys: list[int]
+) -> Plan[list[tuple[int, int, list[int]]]]:
+    """Of the rows with these keys, by the terms they have: how many there are, and their keys."""
+    patterns = [pattern for term in terms for pattern in term.likes]
+    places = iter(range(2, 2 + len(patterns)))
+    had = " + ".join(
+        f"(({' OR '.join(f'text LIKE ?{next(places)}' for _ in term.likes)}) << {bit})"
+        for bit, term in enumerate(terms)
+    )
+    sql = SCAN.format(had=had, texts=sources.texts(index.source, index.key_table))
+    found: Rows = []
+    pages = [keys]
+    while pages:
+        page = pages.pop()
+        try:
+            found += yield Statement(sql, (json.dumps(page), *patterns))
+        except StatementError:  # the expression fails on some row: look at its neighbours
+            middle = len(page) // 2
+            pages += [page[:middle], page[middle:]] if middle else []
+    return [
+        (int(str(had)), int(str(number)), [int(key) for key in str(listed).split(",")])
+        for had, number, listed in found
+    ]
