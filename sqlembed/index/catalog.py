@@ -164,6 +164,14 @@ def still(index: Index) -> Plan[bool]:
     return bool((yield Statement(STILL, (index.index_id, index.space))))
 
 
+def gone(index: Index) -> NotFoundError:
+    """What says that *index* was there when the call began, and is no more."""
+    return NotFoundError(
+        f"index {index.name} was dropped or replaced by another meanwhile; look at sqlembed_status,"
+        " and call it again"
+    )
+
+
 def is_watched(index: Index) -> Plan[bool]:
     """Whether the triggers of *index* still are what they were made."""
     marks = ", ".join("?" * len(index.triggers))

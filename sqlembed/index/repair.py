@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from sqlembed.errors import NotFoundError, SchemaError, SqlembedError
+from sqlembed.errors import SchemaError, SqlembedError
 from sqlembed.index import catalog, check, codes, faults, pairs, store
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
@@ -44,6 +44,7 @@ def repair(name: str | None) -> Plan[int]:
     """Repair an index, or all of them and what was left over; the number of things put right.
 
     :raises SchemaError: an index cannot be repaired; the others are
+    :raises NotFoundError: there is no such index, or no more
     """
     yield from catalog.bring_forward()
     done, failures = 0, list[_IrreparableError]()
@@ -52,6 +53,10 @@ def repair(name: str | None) -> Plan[int]:
             done += yield from _repair(index)
         except _IrreparableError as error:
             failures.append(error)
+        except StatementError as error:
+            if (yield from catalog.still(index)):
+                raise
+            raise catalog.gone(index) from error
     if name is None:
         done += yield from _sweep()
     if failures:
@@ -65,10 +70,13 @@ def _repair(index: Index) -> Plan[int]:
     done += yield from _word_table(index)
     if index.source.mapped:
         done += yield from _map(index)
+    # Before rows are queued: in immediate mode these are stored at once, under the same numbers.
+    strange = yield from _strange_words(index)
     done += yield from _rows(index)
     done += yield from _vectors(index)
     done += yield from _orphans(index)
-    done += yield from _words(index)
+    rebuilt = yield from _word_index(index)
+    done += strange or rebuilt
     yield from store.reclaim(index)
     if unwatched:
         yield from _watch(index)
@@ -85,7 +93,7 @@ def _prepare(index: Index) -> Plan[tuple[Index, int, bool]]:
     yield Boundary.BEGIN
     if not (yield from catalog.still(index)):
         yield Boundary.COMMIT
-        raise NotFoundError(f"index {index.name} was dropped meanwhile")
+        raise catalog.gone(index)
     seen = yield from sources.inspect(index.source.table, index.source.expression)
     here = yield from check.usable(index)
     changed = yield from check.changed_triggers(index)
@@ -289,8 +297,8 @@ def _orphans(index: Index) -> Plan[int]:
     return done
 
 
-def _words(index: Index) -> Plan[int]:
-    """Remove words of no chunk; if FTS5 finds its index wrong, have it made from the texts."""
+def _strange_words(index: Index) -> Plan[int]:
+    """Remove words of no chunk."""
     if index.words is None:
         return 0
     table, done = index.word_table, 0
@@ -307,16 +315,23 @@ def _words(index: Index) -> Plan[int]:
             done += len(rows)
         yield Boundary.COMMIT
         if not rows:
-            break
+            return done
         before = rows
+
+
+def _word_index(index: Index) -> Plan[int]:
+    """Have FTS5 make its index from the texts if it finds that wrong; whether it did."""
+    if index.words is None:
+        return 0
+    wrong = False
     yield Boundary.BEGIN
     try:
-        yield Statement(COMMAND.format(table), ("integrity-check",))
+        yield Statement(COMMAND.format(index.word_table), ("integrity-check",))
     except StatementError:
-        yield Statement(COMMAND.format(table), ("rebuild",))
-        done += not done
+        yield Statement(COMMAND.format(index.word_table), ("rebuild",))
+        wrong = True
     yield Boundary.COMMIT
-    return done
+    return int(wrong)
 
 
 def _sweep() -> Plan[int]:

@@ -428,6 +428,39 @@ def test_a_repair_that_is_killed_anywhere_leaves_right_rows_or_waiting_ones(
     same_as_new(t)
 
 
+def test_words_of_lost_chunks_are_no_obstacle_in_immediate_mode(sql: Sql) -> None:
+    t = make(sql, options='{"mode": "immediate"}')
+    t("DELETE FROM sqlembed_chunk_1 WHERE key > 5")
+    assert t.one("SELECT sqlembed_repair('t')") > 5
+    assert t("SELECT * FROM sqlembed_check") == []
+    assert t.one("SELECT waiting FROM sqlembed_status") == 0
+    same_as_new(t)
+
+
+@pytest.mark.doors("apsw")
+@pytest.mark.parametrize("moment", ["BEGIN", "SELECT count"])
+def test_an_index_that_is_replaced_while_it_is_repaired(
+    t: Sql, engine: LocalEngine, moment: str
+) -> None:
+    other = sqlembed.connect(t.db_path, engine=engine)
+    seen: list[str] = []
+
+    def replaced(_: apsw.Cursor, statement: str, __: object) -> bool:
+        if moment in statement and "sqlembed" not in "".join(seen):
+            seen.append("sqlembed")
+            other.execute("SELECT sqlembed_reindex('t', 'wide')").fetchall()
+        return True
+
+    t.db.exec_trace = replaced
+    told = t.error("SELECT sqlembed_repair('t')")
+    t.db.exec_trace = None
+    assert seen
+    assert "NotFoundError: index t was dropped or replaced by another meanwhile" in told
+    assert not t.in_transaction
+    assert t.one("SELECT sqlembed_repair('t')") == 0
+    other.close()
+
+
 def test_what_is_to_take_an_index_s_place_is_checked_and_what_is_dropped_is_known(t: Sql) -> None:
     t("""SELECT sqlembed_index('t', 'body', '{"name": "next"}')""")
     t("UPDATE sqlembed_catalog SET state = 'shadow', replaces = 1 WHERE name = 'next'")
