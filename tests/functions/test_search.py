@@ -553,9 +553,19 @@ def test_a_number_is_found_however_it_is_parted(
     if not waits:
         calls("SELECT sqlembed_flush()")
     calls("INSERT INTO sms(body) VALUES ('44 others 341 of 900 them')")
-    ((id, snippet),) = calls("SELECT id, snippet FROM search('sms', ?) WHERE share = 1", asked)
+    find = "SELECT id, snippet FROM search('sms', ?) WHERE share > 0.8 ORDER BY share DESC LIMIT 1"
+    ((id, snippet),) = calls(find, asked)
     assert id == 8
     assert snippet.startswith(("it is [", "it is £[", "it is +["))
+
+
+def test_a_number_parted_as_it_was_typed_comes_first(calls: Sql) -> None:
+    for body in ("5 pm 300 603", "at 300-603", "300603 it is"):
+        calls("INSERT INTO sms(body) VALUES (?)", body)
+    found = "SELECT id, share FROM search('sms', ?, 3) WHERE share > 0"
+    assert calls(found, "300603")[0] == (10, 1)
+    assert sorted(calls(found, "300603")) == [(8, 0.8), (9, 0.8), (10, 1)]
+    assert calls("SELECT min(share) FROM search('sms', '300-603', 3)") == [0.8]
 
 
 def test_what_is_no_code_is_not_parted(calls: Sql) -> None:
