@@ -636,7 +636,7 @@ def test_of_long_texts_that_wait_not_all_are_cut(sql: Sql, monkeypatch: pytest.M
     sql("INSERT INTO t(body) VALUES ('short')")
     cut.clear()
     assert sql("SELECT id FROM search('t', 'short', 1)") == [21]
-    assert len(cut) == 1 + 3
+    assert len(set(cut)) == 1 + 3
 
 
 def test_more_like_leaves_the_row_out_however_its_id_is_written(sql: Sql) -> None:
