@@ -1,4 +1,4 @@
-"""A disk that fails at each of its calls in turn: ``disk.py [--every 1] [--seed N]``; ``make crash``.
+"""A disk that fails at each of its calls in turn: ``disk.py [--every 1] [--seed N] [--only STEP]``; ``make crash``.
 
 For each thing that sqlembed does, in both journal modes, and for n = 1, 2, 3 and so on, the n-th
 write, sync, truncation, opening, deletion or read fails, or is cut short, or finds no room, or the
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -227,7 +227,7 @@ class Trial:
 
     def _connect(self, vfs: str | None = None) -> "Kept":
         db = Kept(self.world.path, vfs=vfs)
-        if vfs is not None:
+        if vfs is not None and self.world.journal == "wal":
             db.execute("PRAGMA locking_mode = EXCLUSIVE")
         sqlembed.register(db, engine=self.driver.engine)
         return db
@@ -354,12 +354,12 @@ class Driver:
                 install_fake(name, kind, dimension, query)
         self.engine = LocalEngine(Cache(":memory:", 1 << 26))
 
-    def run(self, every: int, only: str | None) -> None:
+    def run(self, every: int, only: str | None, journals: Sequence[str]) -> None:
         """Do every step with every fault, or one of so many."""
         for step in (*STEPS, OLD):
             if only not in (None, step.name):
                 continue
-            for journal in JOURNALS:
+            for journal in journals:
                 faulthandler.dump_traceback_later(HANGS_SECONDS, exit=True)
                 for call, effect in Trial(self, step, journal).run(every):
                     what = "power cut" if effect == "cut" else f"{call}: {effect}"
@@ -391,10 +391,11 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--only", metavar="STEP", help="; ".join(step.name for step in STEPS))
+    parser.add_argument("--journal", choices=JOURNALS, action="append")
     chosen = parser.parse_args()
     driver = Driver(chosen.seed, lambda words: print(words, flush=True))
     try:
-        driver.run(chosen.every, chosen.only)
+        driver.run(chosen.every, chosen.only, chosen.journal or JOURNALS)
     except BaseException:
         print(f"FAILED with --seed {chosen.seed}: {driver.current}; kept: {driver.directory}")
         raise
