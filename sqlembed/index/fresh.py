@@ -41,8 +41,8 @@ GROUP BY key ORDER BY max(generation) DESC"""
 IN_BACKLOG = """
 SELECT key, due IS NOT NULL AND error IS NULL FROM main.sqlembed_backlog
 WHERE index_id = ? ORDER BY generation DESC"""
-COUNT_STORED = "SELECT count(DISTINCT key) FROM main.{} WHERE {}"
-AMONG = " AND key IN (SELECT value FROM json_each(?))"
+COUNT_STORED = "SELECT count(DISTINCT key) FROM main.{}"
+AMONG = " WHERE {} AND key IN (SELECT value FROM json_each(?))"
 
 
 class Waiting(NamedTuple):
@@ -185,12 +185,15 @@ def coverage(index: Index, rows_waiting: Waiting, embedded: Collection[int]) -> 
     missed = rows_waiting.unread + len(rows_waiting.texts) - len(embedded)
     if missed <= 0:
         return 1.0
-    sql = COUNT_STORED.format(index.chunk_table, rows_waiting.current)
+    stored = COUNT_STORED.format(index.chunk_table)
     if rows_waiting.among is None:
-        rows = yield Statement(sql)
+        ((rows,),) = yield Statement(stored)
+        current = yield from waiting.count_current(index, int(str(rows)), rows_waiting.total)
     else:
-        rows = yield Statement(sql + AMONG, (json.dumps(rows_waiting.among),))
-    return 1.0 - missed / (int(str(rows[0][0])) + rows_waiting.total)
+        sql = stored + AMONG.format(rows_waiting.current)
+        ((rows,),) = yield Statement(sql, (json.dumps(rows_waiting.among),))
+        current = int(str(rows))
+    return 1.0 - missed / (current + rows_waiting.total)
 
 
 def _affordable(

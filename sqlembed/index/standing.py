@@ -10,7 +10,6 @@ from sqlembed.index.embedding import check_space
 from sqlembed.plan import Plan, Statement, StatementError, quote
 
 STORED = "SELECT count(DISTINCT key), count(*) FROM main.{}"
-CURRENT = "SELECT count(DISTINCT key) FROM main.{} WHERE {}"
 BACKLOG = f"""
 SELECT coalesce(sum(lease > ?2 AND lease <= ?2 + {backlog.CLOCK_LEASE}), 0),
        count(error), ?2 - min(since)
@@ -61,8 +60,7 @@ def standing(engine: Engine, index: Index) -> Plan[Standing]:
     current = indexed
     leased = failed = oldest = last_error = None
     if waits:
-        here = waiting.nowhere(index, index.chunk_table)
-        ((current,),) = yield Statement(CURRENT.format(index.chunk_table, here))
+        current = yield from waiting.count_current(index, int(str(indexed)), waits)
     if waits and index.has_backlog:
         ((leased, failed, oldest),) = yield Statement(BACKLOG, (index.index_id, backlog.now()))
         last_error = failed and (yield Statement(LAST_ERROR, (index.index_id,)))[0][0]
