@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 HOSTS := .venv-hosts
 EXTENSION := sqlembed/extension/sqlembed.so
 
-.PHONY: demo test fuzz lint bench quality clean
+.PHONY: demo test fuzz crash lint bench quality clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -26,6 +26,14 @@ fuzz: $(READY)
 	@.ci/debian clang 'clang --version' libclang-rt-dev 'ls $$(clang -print-runtime-dir)/*fuzzer*'
 	$(BIN)/python tests/extension/fuzz.py $(FUZZ_SECONDS)
 	SQLEMBED_FUZZ_EXAMPLES=5000 $(BIN)/python -m pytest tests/extension/test_decoder.py
+
+# As in `make test`, but for an hour: programs are killed at any moment, and every call of the
+# disk fails in turn. All that is stored must be right after each.
+CRASHES ?= 500
+crash: $(READY) $(EXTENSION)
+	$(BIN)/python tests/crash/kill.py --kills $(CRASHES)
+	$(BIN)/python tests/crash/disk.py
+	$(BIN)/python -m pytest tests/crash/test_full.py tests/crash/test_poison.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -110,8 +110,8 @@ def measure(quick: bool) -> list[Table]:
         "As above, with a condition of the application's own on the row: id IN (SELECT ...)."
     ]
     search_notes = [
-        "The same rows and questions, given as texts that are in the cache. By hand: the 50 best of"
-        " vec0 and of FTS5 (any of the words), fused by reciprocal rank in SQL."
+        "The same rows and questions, given as texts and asked once before: no model runs."
+        " By hand: the 50 best of vec0 and of FTS5 (any of the words), fused by reciprocal rank."
     ]
     return [
         Table("Nearest rows", "ms", "vec0 takes ... times", lines, notes),
@@ -213,6 +213,8 @@ def searched(
     }
     blobs = [question.astype("<f4").tobytes() for question in questions]
     times: dict[str, list[float]] = {way: [] for way in ways}
+    for text in asked:  # so that what the model says of it is in the cache
+        db.execute(SEARCH, (text, AS_IT_IS)).fetchall()
     for round_ in range(rounds):
         for number in range(len(asked)):
             for way in list(ways)[:: -1 if round_ % 2 else 1]:

@@ -112,7 +112,8 @@ def _link(connection: apsw.Connection) -> Link:
     def check_interrupt() -> None:
         database = owner()
         if database is not None:
-            database.execute(STEPS)
+            with suppress(apsw.BusyError):  # it may have to read the schema, and needs none of it
+                database.execute(STEPS)
 
     return Link(check_interrupt)
 

@@ -121,7 +121,8 @@ def _patiently(db: apsw.Connection, work: Callable[[], Result], patience: float)
             if _is_snapshot(error) or monotonic() >= until:
                 raise
         sleep(uniform(*BUSY_PAUSES))
-        db.execute(STEPS)
+        with suppress(apsw.BusyError):  # where the schema is not known yet, it too has to read
+            db.execute(STEPS)
 
 
 def _is_snapshot(error: apsw.BusyError) -> bool:

@@ -36,7 +36,7 @@ def status(engine: Engine, restriction: Restriction) -> Plan[Iterable[Row]]:
     for index in (yield from catalog.listed()):
         made = (index.source.table, index.source.expression, index.model, index.dimension)
         becomes = yield from reindex.progress(index)
-        rows.append((index.name, *made, index.mode, *(yield from standing(index)), becomes))
+        rows.append((index.name, *made, index.mode, *(yield from standing(engine, index)), becomes))
     return rows
 
 

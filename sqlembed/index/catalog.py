@@ -164,11 +164,19 @@ def still(index: Index) -> Plan[bool]:
     return bool((yield Statement(STILL, (index.index_id, index.space))))
 
 
+def gone(index: Index) -> NotFoundError:
+    """What says that *index* was there when the call began, and is no more."""
+    return NotFoundError(
+        f"index {index.name} was dropped or replaced by another meanwhile; look at sqlembed_status,"
+        " and call it again"
+    )
+
+
 def is_watched(index: Index) -> Plan[bool]:
     """Whether the triggers of *index* still are what they were made."""
     marks = ", ".join("?" * len(index.triggers))
     rows = yield Statement(TRIGGERS.format(marks), tuple(index.triggers))
-    return {str(name): sql for name, sql in rows} == index.triggers
+    return bool(rows) and {str(name): sql for name, sql in rows} == index.triggers
 
 
 def check_watched(index: Index) -> Plan[None]:
@@ -221,16 +229,26 @@ def check_format() -> Plan[int]:
 def _index(row: Row, *, has_backlog: bool) -> Index:
     index_id, name, source, model, space, dimension, mode, triggers, options, *rest = row
     state, replaces, from_generation, codes = rest
+    try:
+        read = Source.from_json(str(source)), int(str(dimension)), dict(json.loads(str(triggers)))
+        lasting = Lasting.from_json(str(options))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise SchemaError(
+            f"the row of index {name!s} in sqlembed_catalog is damaged ({error}); restore the row"
+            f" from a backup of the database, or give the index up: DELETE FROM sqlembed_catalog"
+            f" WHERE index_id = {index_id!s}, then SELECT sqlembed_repair() and make it again with"
+            " sqlembed_index()"
+        ) from error
     return Index(
         int(str(index_id)),
         str(name),
-        Source.from_json(str(source)),
+        read[0],
         str(model),
         str(space),
-        int(str(dimension)),
+        read[1],
         str(mode),
-        json.loads(str(triggers)),
-        Lasting.from_json(str(options)),
+        read[2],
+        lasting,
         str(state),
         replaces if isinstance(replaces, int) else None,
         from_generation if isinstance(from_generation, int) else None,

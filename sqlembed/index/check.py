@@ -14,7 +14,7 @@ from sqlembed.index import catalog, codes, faults, pairs
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
 from sqlembed.index.triggers import triggers
-from sqlembed.plan import Plan, Row, SqlValue, Statement, StatementError, quote
+from sqlembed.plan import Plan, Row, SqlValue, Statement, StatementError
 
 REPAIR = "sqlembed_repair() has them wait for a flush"
 MEANINGS = {
@@ -44,7 +44,6 @@ SELECT type, name FROM main.sqlite_schema
 WHERE type IN ('table', 'trigger') AND name GLOB 'sqlembed_*[0-9]*'"""
 NUMBERED = re.compile(r"sqlembed_(?:(?:chunk|word|key|import)_(\d+)|code_(\d+)(?:_\d+)?)", re.ASCII)
 TRIGGER = re.compile(r"sqlembed_(\d+)_(?:insert|delete|text|key)", re.ASCII)
-READABLE = "SELECT {}, ({}) FROM main.{} LIMIT 0"
 UNKNOWN_WAITING = """
 SELECT count(*), min(index_id) FROM main.sqlembed_backlog
 WHERE index_id NOT IN (SELECT index_id FROM main.sqlembed_catalog)"""
@@ -54,10 +53,11 @@ FROM main.{1} WHERE key = ?"""
 PROBE_CODES = """
 SELECT (SELECT rowid FROM main.{0} WHERE rowid = 1), (SELECT rowid FROM main.{0}_rowids LIMIT 1),
     (SELECT rowid FROM main.{0}_chunks LIMIT 1),
-    (SELECT rowid FROM main.{0}_vector_chunks00 LIMIT 1)"""
+    (SELECT rowid FROM main.{0}_vector_chunks00 LIMIT 1), (SELECT key FROM main.{0}_info LIMIT 1)"""
 PROBE_WORDS = """
 SELECT (SELECT rowid FROM main.{0} WHERE rowid = 1), (SELECT id FROM main.{0}_content LIMIT 1),
-    (SELECT id FROM main.{0}_docsize LIMIT 1), (SELECT id FROM main.{0}_data LIMIT 1)"""
+    (SELECT id FROM main.{0}_docsize LIMIT 1), (SELECT id FROM main.{0}_data LIMIT 1),
+    (SELECT segid FROM main.{0}_idx LIMIT 1), (SELECT v FROM main.{0}_config WHERE k = 'version')"""
 
 
 COLUMNS = ("name", "kind", "count", "example", "meaning")
@@ -124,7 +124,7 @@ def part(engine: Engine, index: Index, place: Place) -> Plan[tuple[list[Finding]
     if place.step == "tables":
         found = yield from _tables(engine, index, here)
         return found, Place("sets") if index.chunk_table in here else None
-    readable = (yield from unreadable(index)) is None and (
+    readable = (yield from sources.unreadable(index.source)) is None and (
         not index.source.mapped or index.key_table in here
     )
     if place.step == "sets":
@@ -156,21 +156,12 @@ def usable(index: Index) -> Plan[set[str]]:
     for name, probe in ((index.code_table, PROBE_CODES), (index.word_table, PROBE_WORDS)):
         try:
             if name in found:
-                yield Statement(probe.format(name))
+                (row,) = yield Statement(probe.format(name))
+                if name == index.word_table and row[-1] is None:  # its next reader cannot open it
+                    found.discard(name)
         except StatementError:
             found.discard(name)
     return found
-
-
-def unreadable(index: Index) -> Plan[str | None]:
-    """Why the table that *index* watches cannot be read, or None."""
-    source = index.source
-    key = ", ".join(map(source.column, source.key))
-    try:
-        yield Statement(READABLE.format(key, source.expression, quote(source.table)))
-    except StatementError as error:
-        return str(error)
-    return None
 
 
 def _finding(
@@ -191,7 +182,7 @@ def _tables(engine: Engine, index: Index, here: set[str]) -> Plan[list[Finding]]
     found = _finding(index, "tables", len(wrong), wrong[0] if wrong else None)
     changed = yield from changed_triggers(index)
     found += _finding(index, "triggers", len(changed), changed[0] if changed else None)
-    reason = yield from unreadable(index)
+    reason = yield from sources.unreadable(index.source)
     if reason is not None:
         meaning = f"the table that the index watches cannot be read ({reason}); if it is there:"
         meaning += f" SELECT sqlembed_reindex('{index.name}'), which says more; or sqlembed_drop()"
@@ -240,7 +231,10 @@ def _sets(index: Index, here: set[str], *, rows: bool) -> Plan[list[Finding]]:
             found += _finding(index, "keys", count, (yield from shown(index, key)))
             found += yield from _unmapped(index)
     if index.code_table in here:
-        for count, chunk in (yield from pairs.codes_out_of_step(index)):
+        counted = yield from pairs.codes_out_of_step(index)
+        if not any(count for count, _ in counted):
+            counted = [(yield from codes.misplaced(index))]
+        for count, chunk in counted:
             found += _finding(index, "codes", count, chunk)
     if index.words is not None and index.word_table in here:
         for count, chunk in (yield from pairs.words_out_of_step(index)):

@@ -1,10 +1,11 @@
 """Which of very many rows that wait have a query's words: told by LIKE, before a text is read.
 
-LIKE finds a word inside of others too, and no accent that the query lacks. That is enough to
-choose: what is chosen is read, and compared as what is stored is.
+LIKE finds a word inside of others too, where it is not a short one, and no accent that the query
+lacks. That is enough to choose: what is chosen is read, and compared as what is stored is.
 """
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -25,10 +26,21 @@ PAGE = 20_000
 MOST_TERMS = 12
 """Terms that are looked for: numbers and codes, then the longest words."""
 
-# LIMIT -1: a row's expression is asked once, not once for each term.
+PARTING = re.compile(r"(unicode61|ascii)\b(?!.*(separators|categories))", re.I)
+"""Tokenizers that part words at whatever is no letter and no digit."""
+MOST_SHORT = 2
+"""Short words that are looked for where they stand apart; that takes long, and of a query with more
+the other words tell."""
+MOST_FAILED = 500
+"""Rows of a page on which the expression fails; if there are more, it fails on most."""
+
+# LIMIT -1: a row's expression is asked once, not once for each term. lower() though LIKE knows
+# both cases: PRAGMA case_sensitive_like may have told it otherwise.
 SCAN = """
 SELECT had, count(*), group_concat(key) FROM (
-    SELECT key, {had} AS had FROM ({texts} LIMIT -1)
+    SELECT key, {had} AS had FROM (
+        SELECT key, ' ' || lower(text) || ' ' AS text FROM ({texts}) LIMIT -1
+    )
 ) WHERE had GROUP BY had"""
 
 
@@ -80,24 +92,40 @@ def choose(
 def _scan(
     index: Index, terms: Sequence[Term], keys: list[int]
 ) -> Plan[list[tuple[int, int, list[int]]]]:
-    """Of the rows with these keys, by the terms they have: how many there are, and their keys."""
-    patterns = [pattern for term in terms for pattern in term.likes]
-    places = iter(range(2, 2 + len(patterns)))
-    had = " + ".join(
-        f"(({' OR '.join(f'text LIKE ?{next(places)}' for _ in term.likes)}) << {bit})"
-        for bit, term in enumerate(terms)
-    )
+    """Of the rows with these keys, by the terms they have: how many there are, and their keys.
+
+    Those on which the expression fails are left out; if they are very many, others are, too.
+    """
+    patterns: list[str] = []
+    short = [term for term in terms if term.apart and PARTING.match(index.words or "")]
+    alone = short if len(short) <= MOST_SHORT else []
+    tests = [_test(term, patterns, apart=term in alone) for term in terms]
+    had = " + ".join(f"({test} << {bit})" for bit, test in enumerate(tests))
     sql = SCAN.format(had=had, texts=sources.texts(index.source, index.key_table))
     found: Rows = []
-    pages = [keys]
-    while pages:
+    pages, failed = [keys], 0
+    while pages and failed < MOST_FAILED:
         page = pages.pop()
         try:
             found += yield Statement(sql, (json.dumps(page), *patterns))
         except StatementError:  # the expression fails on some row: look at its neighbours
             middle = len(page) // 2
-            pages += [page[:middle], page[middle:]] if middle else []
+            pages += [page[middle:], page[:middle]] if middle else []
+            failed += not middle
     return [
         (int(str(had)), int(str(number)), [int(key) for key in str(listed).split(",")])
         for had, number, listed in found
     ]
+
+
+def _test(term: Term, patterns: list[str], *, apart: bool) -> str:
+    """SQL that is 1 where ``text`` has a term, else 0; what is bound from ?2 on, to *patterns*."""
+
+    def bound(pattern: str) -> str:
+        patterns.append(pattern)
+        return f"?{1 + len(patterns)}"
+
+    test = " OR ".join(f"text LIKE lower({bound(pattern)})" for pattern in term.likes)
+    if apart and term.apart:
+        test = f"({test}) AND text GLOB {bound(term.apart)}"
+    return f"({test})"

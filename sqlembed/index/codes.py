@@ -4,6 +4,7 @@ A vec0 table keeps the slots of rows that were deleted. So codes are made anew b
 ones, in slices; whoever stores meanwhile writes to both, and the catalog then names the new table.
 """
 
+import json
 import re
 
 import numpy as np
@@ -35,6 +36,16 @@ SELECT chunk, vector FROM main.{chunks} WHERE chunk BETWEEN ? AND ?
 AND NOT EXISTS (SELECT 1 FROM main.{codes}_rowids WHERE rowid = chunk) ORDER BY chunk"""
 COUNTS = "SELECT (SELECT count(*) FROM main.{}), (SELECT count(*) FROM main.{}_rowids)"
 INSERT = "INSERT INTO main.{}(rowid, code) VALUES (?, vec_int8(?))"
+PARTS = ("info", "chunks", "rowids", "vector_chunks00")
+PART = "CREATE TABLE IF NOT EXISTS main.{}_{}(x)"
+HERE = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name GLOB ? || '_*'"
+SLOTS = """
+SELECT chunk_id, size, validity, rowids FROM main.{}_chunks
+WHERE chunk_id > ? ORDER BY chunk_id LIMIT 1"""
+PLACES = """
+SELECT rowid, chunk_id, chunk_offset FROM main.{}_rowids
+WHERE rowid IN (SELECT value FROM json_each(?))"""
+COUNT = "SELECT count(*), min(rowid) FROM main.{}_rowids"
 # Where the connection reads from any table this fails cleanly, and dropping a vec0 table half done.
 PROBE = "CREATE TEMP TABLE IF NOT EXISTS sqlembed_probe(x); DROP TABLE temp.sqlembed_probe"
 
@@ -44,6 +55,37 @@ def numbered(index: Index) -> Plan[dict[int, str]]:
     first = f"sqlembed_code_{index.index_id}"
     names = [str(name) for (name,) in (yield Statement(TABLES, (first,)))]
     return {number(name): name for name in sorted(names) if re.fullmatch(first + r"(_\d+)?", name)}
+
+
+def drop(table: str) -> Plan[None]:
+    """Remove a table of codes, also one of which parts are missing: vec0 drops none then."""
+    here = {name for (name,) in (yield Statement(HERE, (table,)))}
+    for part in PARTS:
+        if f"{table}_{part}" not in here:
+            yield Statement(PART.format(table, part))
+    yield Statement(f"DROP TABLE main.{table}")
+
+
+def misplaced(index: Index) -> Plan[Row]:
+    """How many codes vec0 finds by their rowid and not among the nearest, or the reverse; and one.
+
+    It keeps where a row is, and which slots are used; the nearest are looked for by the latter.
+    """
+    table, right, used, after = index.code_table, 0, 0, sources.LOWEST
+    while blocks := (yield Statement(SLOTS.format(table), (after,))):
+        ((after, size, validity, rowids),) = blocks  # type: ignore[assignment]
+        if not (isinstance(validity, bytes) and isinstance(rowids, bytes)):
+            continue
+        if not len(validity) * 8 == len(rowids) // 8 == size:
+            continue
+        (slots,) = np.nonzero(np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little"))
+        ids = np.frombuffer(rowids, "<i8")[slots].tolist()
+        places = yield Statement(PLACES.format(table), (json.dumps(ids),))
+        expected = zip(ids, [after] * len(ids), slots.tolist(), strict=True)
+        right += len(set(places) & set(expected))
+        used += len(ids)
+    ((rows, one),) = yield Statement(COUNT.format(table))
+    return max(int(str(rows)), used) - right, one
 
 
 def number(table: str) -> int:
@@ -130,7 +172,7 @@ def renew(index: Index) -> Plan[None]:
         return
     ((chunks, codes),) = yield Statement(COUNTS.format(index.chunk_table, new))
     if chunks != codes:
-        yield Statement(f"DROP TABLE main.{new}")
+        yield from drop(new)
         yield Boundary.COMMIT
         raise SchemaError(
             f"the codes of index {index.name} could not be made anew: {chunks!s} chunks gave"
@@ -172,7 +214,7 @@ def _drop_old(index: Index) -> Plan[None]:
         if old:
             yield Statement(PROBE)
         for name in old:
-            yield Statement(f"DROP TABLE main.{name}")
+            yield from drop(name)
     except StatementError:
         pass  # the next one does it
     yield Boundary.COMMIT

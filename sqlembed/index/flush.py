@@ -36,10 +36,18 @@ WHERE index_id = ?1 AND generation <= ?2 AND key = ?3 ORDER BY generation"""
 SET_ASIDE = """
 SELECT key FROM main.sqlembed_backlog WHERE index_id = ? AND due IS NULL AND generation <= ?"""
 
+UNDONE = (
+    "index {} is in immediate mode, and the statement that writes was undone while its row was"
+    " stored, since another connection has changed the database's schema; run it again"
+)
 VEC0_FAILS = "Internal sqlite-vec error"
 
 _texts_at_once: dict[str, int] = {}
 """By embedding space: what was found to take a good time."""
+
+
+class UndoneError(SchemaError):
+    """A statement in immediate mode was undone while it ran, and must not go on."""
 
 
 class Outcome(NamedTuple):
@@ -88,7 +96,8 @@ def drain(
         if VEC0_FAILS in str(error):  # it keeps SQLite's own reason to itself
             raise SchemaError(
                 f"index {index.name}: its codes cannot be written ({error}); most likely the disk"
-                " or the database is full: make room, then flush again"
+                " or the database is full: make room, then flush again; or they are damaged: SELECT"
+                f" sqlembed_repair('{index.name}')"
             ) from error
         raise
 
@@ -143,6 +152,8 @@ def work(engine: Engine, index: Index, leased: Sequence[Leased]) -> Plan[Outcome
     encoding = yield from sources.text_encoding()
     keys = [row.key for row in leased]
     found = yield from sources.read_rows(index.source, index.key_table, keys, encoding)
+    if found.failed:
+        yield from _check_readable(index, leased)
     failed = {
         key: f"the expression {index.source.expression} fails: {reason}"
         for key, reason in found.failed.items()
@@ -165,6 +176,24 @@ def work(engine: Engine, index: Index, leased: Sequence[Leased]) -> Plan[Outcome
         failed |= unfit
         at += len(part)
     return Outcome(done, failed)
+
+
+def _check_readable(index: Index, leased: Sequence[Leased]) -> Plan[None]:
+    """See that it is a row on which the expression fails, and not this program that cannot run it.
+
+    :raises SchemaError: none can be read here
+    """
+    reason = yield from sources.unreadable(index.source)
+    if reason is None:
+        return
+    yield from backlog.give_back(index, leased)
+    yield from catalog.check_watched(index)
+    raise SchemaError(
+        f"index {index.name}: its expression {index.source.expression} cannot be run here:"
+        f" {reason}; its rows go on waiting. Flush in a program that has every function of it, with"
+        " a SQLite as new; or index another text: SELECT"
+        f" sqlembed_alter('{index.name}', '{{\"expression\": \"...\"}}')"
+    )
 
 
 class _Clock:
@@ -318,6 +347,8 @@ def store_row(engine: Engine, index: Index, generation: int) -> Plan[bool]:
     if still:
         yield from _replace(index, keys, embedded)
         entries = yield Statement(ENTRIES, (*entry, keys[0]))
+        if not entries:
+            raise UndoneError(UNDONE.format(index.name))
         yield from store.leave_queue(entries)
         yield from backlog.forget(index, keys[0], generation)
         yield from store.forget_keys(index, [key for key in keys if key not in found.rows])
@@ -343,7 +374,7 @@ def tidy(index: Index, upto: int) -> Plan[None]:
                 if key not in found.rows and key not in found.failed:
                     yield from backlog.forget(index, key, upto)
         # Asked again under the write lock: such a row may have come back meanwhile.
-        gone = [int(str(key)) for (key,) in (yield Statement(query))]
+        gone = [key for (key,) in (yield Statement(query)) if isinstance(key, int)]
         yield from store.forget(index, gone)
         yield from store.forget_keys(index, gone)
     yield Boundary.COMMIT

@@ -21,6 +21,8 @@ MOST_ROWS = 2000
 """Waiting rows that one search reads: those with the query's words first, then the newest."""
 MOST_CHUNKS = 256
 """Texts among them that one search computes; those it remembers are not counted."""
+MOST_UNFIT = 32
+"""Texts that are cut though they turn out too long for what is left of these."""
 SLICE_CHUNKS = 32
 """Texts that are computed between two looks at the clock."""
 
@@ -39,8 +41,8 @@ GROUP BY key ORDER BY max(generation) DESC"""
 IN_BACKLOG = """
 SELECT key, due IS NOT NULL AND error IS NULL FROM main.sqlembed_backlog
 WHERE index_id = ? ORDER BY generation DESC"""
-COUNT_STORED = "SELECT count(DISTINCT key) FROM main.{} WHERE {}"
-AMONG = " AND key IN (SELECT value FROM json_each(?))"
+COUNT_STORED = "SELECT count(DISTINCT key) FROM main.{}"
+AMONG = " WHERE {} AND key IN (SELECT value FROM json_each(?))"
 
 
 class Waiting(NamedTuple):
@@ -183,12 +185,15 @@ def coverage(index: Index, rows_waiting: Waiting, embedded: Collection[int]) -> 
     missed = rows_waiting.unread + len(rows_waiting.texts) - len(embedded)
     if missed <= 0:
         return 1.0
-    sql = COUNT_STORED.format(index.chunk_table, rows_waiting.current)
+    stored = COUNT_STORED.format(index.chunk_table)
     if rows_waiting.among is None:
-        rows = yield Statement(sql)
+        ((rows,),) = yield Statement(stored)
+        current = yield from waiting.count_current(index, int(str(rows)), rows_waiting.total)
     else:
-        rows = yield Statement(sql + AMONG, (json.dumps(rows_waiting.among),))
-    return 1.0 - missed / (int(str(rows[0][0])) + rows_waiting.total)
+        sql = stored + AMONG.format(rows_waiting.current)
+        ((rows,),) = yield Statement(sql, (json.dumps(rows_waiting.among),))
+        current = int(str(rows))
+    return 1.0 - missed / (current + rows_waiting.total)
 
 
 def _affordable(
@@ -201,10 +206,10 @@ def _affordable(
     known = engine.recall(whole, index.model, "document")
     yield {key: text for key, text in texts.items() if text in known}
     unknown = {text: None for text in texts.values() if text not in known}
-    room, begun = MOST_CHUNKS, 0
+    room, begun, unfit = MOST_CHUNKS, 0, 0
     chosen: set[str] = set()
     for text in unknown:
-        if room <= 0:
+        if room <= 0 or unfit >= MOST_UNFIT:
             break
         (chunks,) = engine.chunk([text], index.model, chunking)
         parts = list({part.text for part in chunks})
@@ -214,6 +219,8 @@ def _affordable(
             room -= missing
             begun += missing
             chosen.add(text)
+        else:
+            unfit += 1
         if slices and begun >= SLICE_CHUNKS:
             yield {key: text for key, text in texts.items() if text in chosen}
             chosen, begun = set(), 0

@@ -29,6 +29,8 @@ def store(engine: Engine, index_id: int, generation: int) -> Plan[int]:
         if index.index_id == index_id:
             try:
                 return int((yield from flush.store_row(engine, index, generation)))
+            except flush.UndoneError:
+                raise
             except SqlembedError:
-                return 0  # ours are raised before anything is written; the row waits
+                return 0  # the others are raised before anything is written; the row waits
     return 0

@@ -18,7 +18,7 @@ from sqlembed.index import waiting
 from sqlembed.index.catalog import Index
 from sqlembed.index.embedding import check_space
 from sqlembed.index.known import HAS_TABLE
-from sqlembed.plan import Boundary, Many, Plan, Row, SqlValue, Statement, quote
+from sqlembed.plan import Boundary, Many, Plan, Row, SqlValue, Statement, StatementError, quote
 
 PAGE_ROWS = 500
 """Rows that are read together, and stored in one transaction."""
@@ -41,6 +41,7 @@ SELECT {rowid}, CAST(CAST({text} AS TEXT) AS BLOB), {vector} FROM {table} WHERE 
 CREATE = "CREATE TABLE IF NOT EXISTS main.{}(digest BLOB PRIMARY KEY, vector BLOB NOT NULL)"
 INSERT = "INSERT INTO main.{} VALUES (?, ?) ON CONFLICT DO NOTHING"
 TAKEN = "SELECT count(*) FROM main.{}"
+EMPTY = "DELETE FROM main.{}"
 DROP = "DROP TABLE IF EXISTS main.{}"
 
 
@@ -93,9 +94,7 @@ def take(engine: Engine, index: Index, given: Given) -> Plan[int]:
     encoding = yield from sources.text_encoding()
     yield from _check(engine, index, given, encoding)
     key = engine.space(index.model).key
-    yield Boundary.BEGIN
-    yield Statement(DROP.format(index.import_table))  # what a call that was interrupted left
-    yield Boundary.COMMIT
+    yield from forget(index)  # what a call that was interrupted left
     select = SELECT.format(**given.parts)
     page = f"{select} AND {given.rowid} > ? ORDER BY {given.rowid} LIMIT {PAGE_ROWS}"
     last, taken, more = sources.LOWEST, 0, True
@@ -120,9 +119,12 @@ def take(engine: Engine, index: Index, given: Given) -> Plan[int]:
 
 
 def forget(index: Index) -> Plan[None]:
-    """Remove the table of known vectors."""
+    """Remove the table of known vectors; or all in it, while this connection reads a table."""
     yield Boundary.BEGIN
-    yield Statement(DROP.format(index.import_table))
+    try:
+        yield Statement(DROP.format(index.import_table))
+    except StatementError:
+        yield Statement(EMPTY.format(index.import_table))
     yield Boundary.COMMIT
 
 
@@ -141,9 +143,10 @@ def _check(engine: Engine, index: Index, given: Given, encoding: str) -> Plan[No
     step = max(1, int(str(count)) // (2 * PROBES))
     numbers = yield Statement(SPREAD.format(**given.parts), (step,))
     select = SELECT.format(**given.parts)
-    among = f"{select} AND {given.rowid} IN (SELECT value FROM json_each(?))"
+    among = f"{select} AND {given.rowid} IN (SELECT value FROM json_each(?)) ORDER BY {given.rowid}"
     rows = yield Statement(among, (json.dumps([number for (number,) in numbers]),))
-    pairs = dict(_read(index, given, rows, encoding))
+    # Of a text that is there twice the first vector is taken, and so is the one to look at.
+    pairs = dict(reversed(_read(index, given, rows, encoding)))
     # A text of several chunks has no vector of its own in the index.
     chunks = engine.chunk(list(pairs), index.model, index.options.chunking)
     whole = [text for text, parts in zip(pairs, chunks, strict=True) if len(parts) == 1]
@@ -192,7 +195,7 @@ def _from_json(vector: SqlValue, what: str) -> bytes:
         if isinstance(numbers, list):
             with np.errstate(over="ignore"):  # infinity is refused with the others
                 return vectors.to_blob(np.array(numbers, dtype=np.float32).reshape(-1))
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         pass
     raise VectorError(
         f"{what} is neither a BLOB of little-endian float32 nor a JSON array of numbers"

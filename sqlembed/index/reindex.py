@@ -126,10 +126,7 @@ def begin(
     every = yield from catalog.every()
     old = next((each for each in every if each.index_id == index.index_id), None)
     if old is None or old.state != "live":
-        raise NotFoundError(
-            f"index {index.name} was dropped or replaced by another meanwhile; look at"
-            " sqlembed_status, and call it again"
-        )
+        raise catalog.gone(index)
     yield from _change(old, every, name or old.name, mode or old.mode)
     shadow = next((each for each in every if each.replaces == old.index_id), None)
     if wanted is not None:

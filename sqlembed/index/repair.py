@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from sqlembed.errors import NotFoundError, SchemaError, SqlembedError
+from sqlembed.errors import SchemaError, SqlembedError
 from sqlembed.index import catalog, check, codes, faults, pairs, store
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
@@ -44,6 +44,7 @@ def repair(name: str | None) -> Plan[int]:
     """Repair an index, or all of them and what was left over; the number of things put right.
 
     :raises SchemaError: an index cannot be repaired; the others are
+    :raises NotFoundError: there is no such index, or no more
     """
     yield from catalog.bring_forward()
     done, failures = 0, list[_IrreparableError]()
@@ -52,6 +53,10 @@ def repair(name: str | None) -> Plan[int]:
             done += yield from _repair(index)
         except _IrreparableError as error:
             failures.append(error)
+        except StatementError as error:
+            if (yield from catalog.still(index)):
+                raise
+            raise catalog.gone(index) from error
     if name is None:
         done += yield from _sweep()
     if failures:
@@ -65,10 +70,13 @@ def _repair(index: Index) -> Plan[int]:
     done += yield from _word_table(index)
     if index.source.mapped:
         done += yield from _map(index)
+    # Before rows are queued: in immediate mode these are stored at once, under the same numbers.
+    strange = yield from _strange_words(index)
     done += yield from _rows(index)
     done += yield from _vectors(index)
     done += yield from _orphans(index)
-    done += yield from _words(index)
+    rebuilt = yield from _word_index(index)
+    done += strange or rebuilt
     yield from store.reclaim(index)
     if unwatched:
         yield from _watch(index)
@@ -85,7 +93,7 @@ def _prepare(index: Index) -> Plan[tuple[Index, int, bool]]:
     yield Boundary.BEGIN
     if not (yield from catalog.still(index)):
         yield Boundary.COMMIT
-        raise NotFoundError(f"index {index.name} was dropped meanwhile")
+        raise catalog.gone(index)
     seen = yield from sources.inspect(index.source.table, index.source.expression)
     here = yield from check.usable(index)
     changed = yield from check.changed_triggers(index)
@@ -166,6 +174,7 @@ def _codes(index: Index) -> Plan[int]:
 
 def _wrong_codes(index: Index) -> Plan[int]:
     counted = yield from pairs.codes_out_of_step(index)
+    counted.append((yield from codes.misplaced(index)))
     found = sum(int(str(count)) for count, _ in counted)
     start: int | None = sources.LOWEST
     while start is not None:
@@ -183,7 +192,7 @@ def _word_table(index: Index) -> Plan[int]:
     if not (yield from catalog.still(index)):
         yield Boundary.COMMIT
         return 0
-    yield Statement(f"DROP TABLE IF EXISTS main.{index.word_table}")
+    yield from store.drop_words(index.word_table)
     yield from store.create_words(index.name, index.word_table, index.words)
     start: int | None = sources.LOWEST
     most = faults.SLICE_ROWS
@@ -265,7 +274,12 @@ def _mend_words(index: Index, texts: Mapping[int, str]) -> Plan[int]:
 
 def _orphans(index: Index) -> Plan[int]:
     """Remove what is stored of rows that are gone, and their keys."""
-    done = 0
+    done, some = 0, SLICE_ROWS
+    while some == SLICE_ROWS:
+        yield Boundary.BEGIN
+        some = yield from store.forget_keyless(index, SLICE_ROWS)
+        yield Boundary.COMMIT
+        done += some
     wanted = [pairs.orphaned(index)]
     wanted += [pairs.empty_keys(index)] if index.source.mapped else []
     for which in wanted:
@@ -283,8 +297,8 @@ def _orphans(index: Index) -> Plan[int]:
     return done
 
 
-def _words(index: Index) -> Plan[int]:
-    """Remove words of no chunk; if FTS5 finds its index wrong, have it made from the texts."""
+def _strange_words(index: Index) -> Plan[int]:
+    """Remove words of no chunk."""
     if index.words is None:
         return 0
     table, done = index.word_table, 0
@@ -301,16 +315,23 @@ def _words(index: Index) -> Plan[int]:
             done += len(rows)
         yield Boundary.COMMIT
         if not rows:
-            break
+            return done
         before = rows
+
+
+def _word_index(index: Index) -> Plan[int]:
+    """Have FTS5 make its index from the texts if it finds that wrong; whether it did."""
+    if index.words is None:
+        return 0
+    wrong = False
     yield Boundary.BEGIN
     try:
-        yield Statement(COMMAND.format(table), ("integrity-check",))
+        yield Statement(COMMAND.format(index.word_table), ("integrity-check",))
     except StatementError:
-        yield Statement(COMMAND.format(table), ("rebuild",))
-        done += not done
+        yield Statement(COMMAND.format(index.word_table), ("rebuild",))
+        wrong = True
     yield Boundary.COMMIT
-    return done
+    return int(wrong)
 
 
 def _sweep() -> Plan[int]:
@@ -320,8 +341,13 @@ def _sweep() -> Plan[int]:
     yield Boundary.BEGIN
     done = 0
     for kind, name in (yield from check.strays()):
-        with suppress(StatementError):  # a damaged vec0 table cannot be dropped
-            yield Statement(f"DROP {str(kind).upper()} IF EXISTS main.{quote(str(name))}")
+        with suppress(StatementError):  # a damaged table may be one that cannot be dropped
+            if "_code_" in str(name):
+                yield from codes.drop(str(name))
+            elif "_word_" in str(name):
+                yield from store.drop_words(str(name))
+            else:
+                yield Statement(f"DROP {str(kind).upper()} IF EXISTS main.{quote(str(name))}")
             done += 1
     for table in ("sqlembed_backlog", "sqlembed_rate"):
         ((count,),) = yield Statement(COUNT_UNKNOWN.format(table))

@@ -17,6 +17,7 @@ AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlembed\\_%' ESCA
 ORDER BY name"""
 COLUMNS = "SELECT name, type, pk, hidden FROM pragma_table_xinfo(?, 'main')"
 KEY_INDEX = "SELECT name FROM pragma_index_list(?, 'main') WHERE origin = 'pk'"
+READABLE = "SELECT {}, ({}) FROM main.{} LIMIT 0"
 COLLATIONS = "SELECT name, coll FROM pragma_index_xinfo(?, 'main') WHERE key"
 
 STRINGS = re.compile(r"'(?:[^']|'')*'")
@@ -182,6 +183,16 @@ def read_rows(source: Source, key_table: str, keys: Iterable[int], encoding: str
 
 def _decoded(value: SqlValue, encoding: str) -> str | None:
     return value.decode(encoding, "replace") if isinstance(value, bytes) else None
+
+
+def unreadable(source: Source) -> Plan[str | None]:
+    """Why no row of the table can be read here, whatever is in it; None if rows can be."""
+    key = ", ".join(map(source.column, source.key))
+    try:
+        yield Statement(READABLE.format(key, source.expression, quote(source.table)))
+    except StatementError as error:
+        return str(error)
+    return None
 
 
 def orphans(source: Source, chunk_table: str, key_table: str, waits_not: str) -> str:

@@ -10,6 +10,8 @@ MOST_NEIGHBOURS = 6
 """Words that are one when written together, as in ``+44 7700 90 01 23``."""
 MOST_APART = 50
 """Ways to write a code apart that are looked for, those in the fewest words first."""
+MOST_CODES = 32
+"""Of a query that are looked for in other spellings, the first ones."""
 MOST_SPELLINGS = 8
 """Of a number or code that count as it."""
 
@@ -42,7 +44,7 @@ def together(pieces: Sequence[Words]) -> dict[Words, set[str]]:
 
 def parts(code: str) -> set[str]:
     """The words that *code* may be written apart in."""
-    if not SHORTEST_CODE <= len(code) <= LONGEST_CODE:
+    if not _may_be_parted(code):
         return set()
     places = range(len(code) + 1)
     return {code[start:stop] for start in places for stop in places[start + 1 :]} - {code}
@@ -50,6 +52,8 @@ def parts(code: str) -> set[str]:
 
 def apart(code: str, known: Container[str]) -> list[Words]:
     """The ways to write *code* in several of the *known* words, the shortest ones first."""
+    if not _may_be_parted(code):
+        return []
     ways: list[list[Words]] = [[()]]
     for stop in range(1, len(code) + 1):
         here = [
@@ -60,6 +64,10 @@ def apart(code: str, known: Container[str]) -> list[Words]:
         ]
         ways.append(sorted(here, key=lambda way: (len(way), way))[:MOST_APART])
     return [way for way in ways[-1] if len(way) > 1]
+
+
+def _may_be_parted(code: str) -> bool:
+    return SHORTEST_CODE <= len(code) <= LONGEST_CODE
 
 
 def near(word: str, known: Collection[str]) -> Words:

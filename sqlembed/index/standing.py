@@ -2,9 +2,11 @@
 
 from typing import NamedTuple
 
-from sqlembed.errors import SchemaError
+from sqlembed.engine.interface import Engine
+from sqlembed.errors import SqlembedError
 from sqlembed.index import backlog, catalog, rate, waiting
 from sqlembed.index.catalog import Index
+from sqlembed.index.embedding import check_space
 from sqlembed.plan import Plan, Statement, StatementError, quote
 
 STORED = "SELECT count(DISTINCT key), count(*) FROM main.{}"
@@ -51,7 +53,7 @@ class Standing(NamedTuple):
     """Why the index cannot be used."""
 
 
-def standing(index: Index) -> Plan[Standing]:
+def standing(engine: Engine, index: Index) -> Plan[Standing]:
     """How *index* stands now."""
     ((indexed, chunks),) = yield Statement(STORED.format(index.chunk_table))
     waits = yield from waiting.count(index)
@@ -74,14 +76,15 @@ def standing(index: Index) -> Plan[Standing]:
         stored / (stored + waits) if waits else 1.0,
         (yield from rate.recent(index)),
         (yield from _bytes(index)),
-        (yield from _problem(index)),
+        (yield from _problem(engine, index)),
     )
 
 
-def _problem(index: Index) -> Plan[str | None]:
+def _problem(engine: Engine, index: Index) -> Plan[str | None]:
     try:
         yield from catalog.check_watched(index)
-    except SchemaError as error:
+        check_space(engine, index)
+    except SqlembedError as error:
         return str(error)
     return None
 

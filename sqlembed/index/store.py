@@ -57,10 +57,16 @@ SLICE = "SELECT {key} FROM main.{table} WHERE {condition} LIMIT ?2"
 DELETE_SLICE = "DELETE FROM main.{table} WHERE {condition} AND {key} IN ({slice})"
 CHUNKS = "SELECT chunk FROM main.{} WHERE key IN (SELECT value FROM json_each(?))"
 FORGET = "DELETE FROM main.{} WHERE key IN (SELECT value FROM json_each(?))"
+KEYLESS = "SELECT chunk FROM main.{} WHERE typeof(key) <> 'integer' LIMIT ?"
 # A row that came back meanwhile waits under the same integer.
 FORGET_KEYS = """
 DELETE FROM main.{keys} WHERE key IN (SELECT value FROM json_each(?1)) AND {waits_not}"""
 WORDS = "CREATE VIRTUAL TABLE main.{} USING fts5(text, tokenize = {})"
+HERE = "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?"
+# Without this FTS5 opens no table, and what it cannot open it does not drop.
+WORDS_CONFIG = """
+CREATE TABLE IF NOT EXISTS main.{0}_config(k PRIMARY KEY, v) WITHOUT ROWID;
+INSERT INTO main.{0}_config VALUES ('version', 4) ON CONFLICT DO NOTHING"""
 COPY_KEYS = "INSERT INTO main.{new} SELECT * FROM main.{old}"
 MERGE = "INSERT INTO main.{0}({0}, rank) VALUES ('merge', ?)"
 MERGED_PAGES = 250
@@ -113,6 +119,13 @@ def create_words(name: str, table: str, tokenizer: str) -> Plan[None]:
             f"the words of index {name} cannot be kept with the tokenizer {tokenizer!r}: {error};"
             ' choose one of FTS5, or do without: {"words": null}'
         ) from error
+
+
+def drop_words(table: str) -> Plan[None]:
+    """Remove the table of an index's words, if there is one; also one that FTS5 cannot open."""
+    if (yield Statement(HERE, (table,))):
+        yield Statement(WORDS_CONFIG.format(table))
+        yield Statement(f"DROP TABLE main.{table}")
 
 
 def _create_keys(index_id: int, source: Source) -> Plan[None]:
@@ -205,10 +218,10 @@ def _empty(index: Index, table: str, key: str, condition: str) -> Plan[None]:
 def _drop_rest(index: Index) -> Plan[None]:
     """Remove what is left of a retired index, after its table of chunks."""
     yield Statement(f"DROP TABLE IF EXISTS main.{index.import_table}")
-    yield Statement(f"DROP TABLE IF EXISTS main.{index.word_table}")
+    yield from drop_words(index.word_table)
     yield Statement(f"DROP TABLE IF EXISTS main.{index.key_table}")
     for table in (yield from codes.numbered(index)).values():
-        yield Statement(f"DROP TABLE main.{table}")
+        yield from codes.drop(table)
     yield from backlog.forget_index(index.index_id)
     yield from rate.forget_index(index.index_id)
     yield Statement("DELETE FROM main.sqlembed_catalog WHERE index_id = ?", (index.index_id,))
@@ -227,9 +240,21 @@ def forget(index: Index, keys: Iterable[int]) -> Plan[None]:
     rows = yield Statement(CHUNKS.format(index.chunk_table), among)
     if rows:
         yield Statement(FORGET.format(index.chunk_table), among)
-        yield from codes.forget(index, rows)
-        if index.words is not None:
-            yield Many(f"DELETE FROM main.{index.word_table} WHERE rowid = ?", rows)
+        yield from _forget_rest(index, rows)
+
+
+def forget_keyless(index: Index, most: int) -> Plan[int]:
+    """Remove chunks, but so many, whose key is none that a row can have; how many they were."""
+    rows = yield Statement(KEYLESS.format(index.chunk_table), (most,))
+    yield Many(f"DELETE FROM main.{index.chunk_table} WHERE chunk = ?", rows)
+    yield from _forget_rest(index, rows)
+    return len(rows)
+
+
+def _forget_rest(index: Index, chunks: list[Row]) -> Plan[None]:
+    yield from codes.forget(index, chunks)
+    if index.words is not None:
+        yield Many(f"DELETE FROM main.{index.word_table} WHERE rowid = ?", chunks)
 
 
 def forget_keys(index: Index, keys: list[int]) -> Plan[None]:

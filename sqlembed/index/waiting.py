@@ -108,11 +108,10 @@ def nowhere(
 
 def count(index: Index, keys: list[int] | None = None) -> Plan[int]:
     """How many rows wait, each counted once; of those among *keys*, if given."""
-    sql = COUNT if keys is None else COUNT_AMONG
-    if not index.has_backlog:
-        sql = COUNT_LOGGED
-    sql = sql.format(condition="" if keys is None else AMONG)
     among = () if keys is None else (json.dumps(keys),)
+    sql = COUNT if keys is None else COUNT_AMONG
+    sql = sql if index.has_backlog else COUNT_LOGGED
+    sql = sql.format(condition=AMONG if among else "")
     return int(str((yield Statement(sql, (index.index_id, *among)))[0][0]))
 
 

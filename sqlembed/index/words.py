@@ -7,7 +7,7 @@ how rare a word is, too. A word may be spelt otherwise than the query has it: se
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sqlembed.engine.interface import Span
 from sqlembed.index import spelling
 from sqlembed.index.catalog import Index
-from sqlembed.index.terms import CODE_WEIGHT, Term
+from sqlembed.index.terms import CODE_WEIGHT, OTHER_SPELLING, Term, occurrences
 from sqlembed.plan import Plan, Row, SqlValue, Statement
 
 AVERAGES = "SELECT block FROM main.{}_data WHERE id = 1"
@@ -80,16 +80,27 @@ class Unstored:
 
     def having(self, term: Term) -> int:
         """How many rows have a term."""
-        if term.also or len(term.tokens) > 1:
-            here = sum(term.occurrences(tokens) > 0 for tokens in self.texts)
-        else:
-            here = self.by_word[term.tokens[0]]
-        return max(here, self.counts.get(term.tokens, 0))
+        return max(self.read_with(term), self.counts.get(term.tokens, 0))
+
+    def read_with(self, term: Term) -> int:
+        """How many of the texts have a term."""
+        return len({n for sequence in term.sequences for n in self._with(sequence)})
+
+    def _with(self, sequence: spelling.Words) -> Iterable[int]:
+        """The numbers of the texts with these tokens, one after the other."""
+        rarest = min((self._by_word[word] for word in sequence), key=len)
+        if len(sequence) == 1:
+            return rarest
+        return (n for n in rarest if occurrences(sequence, self.texts[n]))
 
     @cached_property
-    def by_word(self) -> Counter[str]:
-        """How many of the texts have each word."""
-        return Counter(word for tokens in self.texts for word in set(tokens))
+    def _by_word(self) -> Mapping[str, Sequence[int]]:
+        """The numbers of the texts that have each word; none for other words."""
+        found = defaultdict[str, list[int]](list)
+        for n, tokens in enumerate(self.texts):
+            for word in set(tokens):
+                found[word].append(n)
+        return found
 
     @property
     def _scale(self) -> float:
@@ -140,7 +151,7 @@ class Query:
 
     def share(self, tokens: Sequence[str]) -> float:
         """How much of what all terms say those say that a text has, 0 to 1."""
-        had = sum(idf for term, idf, _ in self.terms if term.occurrences(tokens))
+        had = sum(idf * term.presence(tokens) for term, idf, _ in self.terms)
         return had / total if (total := sum(idf for _, idf, _ in self.terms)) else 0.0
 
     def matched(self, tokens: Sequence[str]) -> list[str]:
@@ -180,20 +191,24 @@ def read(index: Index, terms: Sequence[Term], unstored: Unstored) -> Plan[Query]
 
 def _spelt(index: Index, terms: Sequence[Term], unstored: Unstored) -> Plan[dict[Term, Term]]:
     """Each of *terms* once, with the other spellings of numbers and codes that chunks have."""
-    codes = {term: "".join(term.tokens) for term in terms if term.weight > 1}
+    found = {term: term for term in terms}
+    codes = {term: "".join(term.tokens) for term in found if term.weight > 1}
     if any(len(code) > len(term.text) for term, code in codes.items()):
-        return {term: term for term in terms}  # tokens that overlap, as trigrams do
+        return found  # tokens that overlap, as trigrams do
+    codes = dict(list(codes.items())[: spelling.MOST_CODES])
     together = spelling.together([term.tokens for term in terms])
     parts = {part for code in codes.values() for part in spelling.parts(code)}
     known = yield from _known(index, {*parts, *set().union(*together.values())}, unstored)
     apart = {term: spelling.apart(code, known) for term, code in codes.items()}
-    known |= yield from _known(index, {" ".join(w) for ws in apart.values() for w in ws}, unstored)
-    found: dict[Term, Term] = {}
-    for term in terms:
+    typed = {" ".join(term.tokens) for term in terms}
+    ways = {" ".join(way) for each in apart.values() for way in each}
+    known |= yield from _known(index, typed | ways if ways or together else (), unstored)
+    for term in found:
         words = [(word,) for word in sorted(together.get(term.tokens, ()))]
         also = [way for way in (*words, *apart.get(term, ())) if " ".join(way) in known]
-        also = [way for way in also if way != term.tokens]
-        found[term] = replace(term, also=tuple(also[: spelling.MOST_SPELLINGS]))
+        also = [way for way in also if way != term.tokens][: spelling.MOST_SPELLINGS]
+        worth = OTHER_SPELLING if " ".join(term.tokens) in known else 1.0
+        found[term] = replace(term, also=tuple(also), worth=worth)
     return found
 
 
@@ -204,7 +219,8 @@ def _known(index: Index, texts: Iterable[str], unstored: Unstored) -> Plan[set[s
         return set()
     rows = yield Statement(HAVE.format(words=index.word_table), (json.dumps(listed),))
     known = {str(text) for (text,) in rows}
-    return known | {text for text in listed if unstored.having(Term(text, tuple(text.split(" "))))}
+    words = {text: Term(text, tuple(text.split(" "))) for text in listed}
+    return known | {text for text in listed if unstored.read_with(words[text])}
 
 
 def mend(index: Index, query: Query, candidates: Iterable[Sequence[str]]) -> Plan[Query]:

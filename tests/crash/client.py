@@ -21,7 +21,6 @@ OTHERS_FAULT = (
     "cannot be started",
     "no sqlembed service",
     "is locked",
-    "no index is called",
 )
 BRUTE_FORCE = """
 SELECT {id}, min(vec_distance_cosine(embed(part.text), embed_query(?1)))

@@ -1,27 +1,23 @@
 """Kill -9, hundreds of times: ``kill.py --kills 500 [--seed N] [--only ROUND]``; ``make crash``.
 
 A round is a database of some random kind, and some kills on it. Before each, programs (``roles``)
-work on it: writers with and without sqlembed, a worker, a flush in a loop, a searcher that compares
-its answers with brute force, a service and its client. At a random moment one of them, or all, are
+work on it: writers with and without sqlembed, a worker, a flush in a loop, changes of the model and
+of options, checks and repairs, a searcher that compares its answers with brute force, a service, which
+may work itself, and its client. At a random moment one of them, or all, are
 killed. Then SQLite's integrity, the index, the status view and every answer are compared with the truth
 (``truth``), as they are and once more after a flush. Prints how many died of what at which moment;
 what fails is told with the seed, and the database is kept.
 """
 
 import argparse
-import ctypes
 import os
 import random
 import shutil
-import signal
-import socket
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -29,6 +25,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from crash import model  # noqa: E402, I001  # first: it keeps llama.cpp out
 from crash import faults, old, phases, roles, world  # noqa: E402
+from crash.program import Program, Role, WrongError, until_it_answers  # noqa: E402
 from crash.world import World  # noqa: E402
 from harness import FAKES, install_fake  # noqa: E402
 
@@ -38,8 +35,6 @@ from sqlembed.engine.local import LocalEngine  # noqa: E402
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 """Whose sqlite3 can load extensions."""
-PATIENCE_SECONDS = 120.0
-"""After which a program that was told to end hangs."""
 LONGEST_SECONDS = 0.25
 """Between the start of the programs and a kill."""
 KILLS_A_ROUND = 10
@@ -47,9 +42,6 @@ FEW_KILLS = 100
 """With fewer, such as in the suite, there is no round of many rows."""
 MANY_ROWS = 12_000
 """Of the rounds that look at the status view alone."""
-PR_SET_PDEATHSIG = 1
-
-Role = Callable[[roles.Actor], None]
 
 LASTING: dict[str, Role] = {
     "writer": roles.plain_writer,
@@ -57,6 +49,8 @@ LASTING: dict[str, Role] = {
     "flush": roles.flusher,
     "worker": roles.worker,
     "searcher": roles.searcher,
+    "model change": roles.changer,
+    "check and repair": roles.checker,
 }
 ONCE: dict[str, Callable[..., None]] = {
     "index": roles.make_index,
@@ -66,81 +60,12 @@ ONCE: dict[str, Callable[..., None]] = {
     "reindex": roles.reindex,
     "repair": roles.repair,
 }
-"""What is done once, and killed before a random call of the disk, or at a random moment."""
+"""What is done once, and killed before a random call of the disk, between two transactions, or at a
+random moment."""
 
 KINDS = ("programs", *ONCE, "many rows")
 """Rounds; the first of each run are one of each."""
 WEIGHTS = (14, *[2] * len(ONCE), 1)
-
-
-class WrongError(Exception):
-    """A program ended as it must not, or found what must not be."""
-
-
-class Program:
-    """A forked program; it dies with this one."""
-
-    def __init__(self, here: World, name: str, work: Role, seed: str, slot: int) -> None:
-        """Start *work*."""
-        self.name, self.slot = name, slot
-        self.phase = phases.Phase(f"{here.directory}/phases", slot)
-        self.errors = Path(here.directory, f"{name.replace(' ', '_')}.err")
-        parent = os.getpid()
-        self.process = os.fork()
-        if self.process:
-            return
-        code = 1
-        try:
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() == parent:
-                file = os.open(self.errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                os.dup2(file, 1)
-                os.dup2(file, 2)
-                random.seed(seed)
-                work(roles.Actor(here, seed, slot))
-                code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-    def kill(self) -> str | None:
-        """Kill it; what it was doing, or None if it had ended by itself."""
-        with suppress(ProcessLookupError):
-            os.kill(self.process, signal.SIGKILL)
-        code = self.wait()
-        return self.phase.now() if code == -signal.SIGKILL else None
-
-    def wait(self) -> int:
-        """Wait for its end: 0, or minus SIGKILL; anything else is a failure."""
-        until = time.monotonic() + PATIENCE_SECONDS
-        pause = 0.0005
-        while True:
-            process, status = os.waitpid(self.process, os.WNOHANG)
-            if process:
-                break
-            if time.monotonic() > until:
-                os.kill(self.process, signal.SIGKILL)
-                os.waitpid(self.process, 0)
-                raise WrongError(f"{self.name} hangs, {self.phase.now()}")
-            time.sleep(pause)
-            pause = min(2 * pause, 0.01)
-        code = os.waitstatus_to_exitcode(status)
-        if code not in (0, -signal.SIGKILL):
-            raise WrongError(f"{self.name}: {self.errors.read_text()}")
-        return code
-
-    def begun(self) -> None:
-        """Wait until it does something."""
-        until = time.monotonic() + PATIENCE_SECONDS
-        while self.phase.now() == "starting":
-            if os.waitid(os.P_PID, self.process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                return
-            if time.monotonic() > until:
-                raise WrongError(f"{self.name} does not begin")
-            time.sleep(0.0005)
 
 
 class Round:
@@ -164,6 +89,7 @@ class Round:
             rows=MANY_ROWS if self.kind == "many rows" else chance.randint(60, 200),
         )
         self.with_client = client
+        self.serve = chance.choice((roles.service, roles.working_service))
         self._started = 0
         self._service: Program | None = None
 
@@ -195,7 +121,9 @@ class Round:
 
     def _kill_some(self) -> None:
         phases.make(f"{self.world.directory}/phases")
-        names = self.chance.sample(sorted(LASTING), self.chance.randint(2, 4))
+        # The client's brute force knows one model and one way to cut texts.
+        some = sorted(LASTING.keys() - {"model change"} if self.with_client else LASTING)
+        names = self.chance.sample(some, self.chance.randint(2, 4))
         programs = [self._start(n, LASTING[n], slot) for slot, n in enumerate(names)]
         if self.with_client:
             programs += self._client(len(programs))
@@ -223,8 +151,8 @@ class Round:
     def _client(self, slot: int) -> list[Program]:
         """The service, which may run already, and a client of it."""
         if self._service is None:
-            self._service = self._start("service", roles.service, slot)
-            _until_it_answers(self.driver.socket, self._service)
+            self._service = self._start("service", self.serve, slot)
+            until_it_answers(self.driver.socket, self._service)
         self._service.phase.begin("serving")
         library = str(extension.path()).removesuffix(".so")
         arguments = [SYSTEM_PYTHON, str(HERE / "client.py"), self.world.directory, str(slot + 1)]
@@ -244,33 +172,39 @@ class Round:
 
     def _killed(self, name: str) -> bool:
         """Have *name* done, and killed meanwhile; whether it was, or had ended before."""
-        work = ONCE[name]
-        by_disk = self.chance.random() < 0.6
-        number = self.chance.randrange(1, self.driver.calls.get(name, 20) + 1)
-        calls = Path(self.world.directory, "calls")
-        calls.unlink(missing_ok=True)
+        work, driver = ONCE[name], self.driver
+        how = self.chance.choice(("call", "call", "transaction", "transaction", "moment"))
+        number = self.chance.randrange(driver.counted.get((name, how), 20))
+        counted = Path(self.world.directory, "counted")
+        counted.unlink(missing_ok=True)
 
-        def killed_by_disk(actor: roles.Actor) -> None:
+        def killed_by_call(actor: roles.Actor) -> None:
             disk = faults.Disk()
-            disk.set(faults.Fault("any", number, "kill"))
+            disk.set(faults.Fault("any", number + 1, "kill"))
             # Shared memory is not to be had there: without others, none is needed.
             actor.exclusive = True
             work(actor, disk.name)
-            calls.write_text(str(disk.counts["any"]))
+            counted.write_text(str(disk.counts["any"]))
+
+        def killed_by_transaction(actor: roles.Actor) -> None:
+            actor.transactions = number
+            work(actor)
+            counted.write_text(str(actor.begun))
 
         begun = time.monotonic()
-        if by_disk:
-            program = self._start(name, killed_by_disk)
-            phase = program.phase.now() if program.wait() else None
-            if phase is None:
-                self.driver.calls[name] = int(calls.read_text())
-        else:
+        if how == "moment":
             program = self._start(name, work)
             program.begun()
-            time.sleep(self.chance.random() * self.driver.seconds.get(name, 0.05))
+            time.sleep(self.chance.random() * driver.seconds.get(name, 0.05))
             phase = program.kill()
             if phase is None:
-                self.driver.seconds[name] = time.monotonic() - begun
+                driver.seconds[name] = time.monotonic() - begun
+        else:
+            deadly = killed_by_call if how == "call" else killed_by_transaction
+            program = self._start(name, deadly)
+            phase = program.phase.now() if program.wait() else None
+            if phase is None:
+                driver.counted[name, how] = max(1, int(counted.read_text()))
         self.driver.note(self, name, phase)
         return phase is not None
 
@@ -339,18 +273,6 @@ class Round:
             self._verify()
 
 
-def _until_it_answers(path: Path, program: Program) -> None:
-    until = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < until:
-        with socket.socket(socket.AF_UNIX) as probe, suppress(OSError):
-            probe.connect(str(path))
-            return
-        if os.waitid(os.P_PID, program.process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            program.wait()
-        time.sleep(0.005)
-    raise WrongError("the service does not answer")
-
-
 def _index_if_not_there(actor: roles.Actor) -> None:
     db = actor.connect()
     options = actor.world.options[:-1] + ', "if_not_exists": true}'
@@ -405,9 +327,10 @@ class Driver:
         """By role, journal mode, and what it was doing."""
         self.survived = 0
         """Times that all was compared."""
-        self.calls: dict[str, int] = {}
+        self.counted: dict[tuple[str, str], int] = {}
+        """Calls of the disk or transactions of something that is done once."""
         self.seconds: dict[str, float] = {}
-        """What something that is done once took when it was not killed."""
+        """What it took when it was not killed."""
         for name in [name for name in os.environ if name.startswith("SQLEMBED_")]:
             del os.environ[name]
         os.environ |= {
@@ -453,13 +376,23 @@ class Driver:
                 return
 
     def table(self) -> str:
-        """The counts."""
+        """The counts: by role and moment, then by role as docs/storage.md shows them."""
         lines = [f"{'role':22}{'journal':10}{'at':24}{'killed':>7}"]
         for (role, journal, phase), count in sorted(self.kills.items()):
             lines.append(f"{role:22}{journal:10}{phase:24}{count:7}")
+        lines += ["", "| killed | rollback journal | WAL |", "|---|---|---|"]
+        for role in sorted({role for role, *_ in self.kills}):
+            lines.append("| " + " | ".join([role, *map(str, self._counts(role))]) + " |")
+        lines.append("| all | {} | {} |".format(*self._counts(None)))
         total = sum(self.kills.values())
         lines.append(f"{total} killed, and all was right {self.survived} times after")
         return "\n".join(lines)
+
+    def _counts(self, role: str | None) -> list[int]:
+        return [
+            sum(n for (r, j, _), n in self.kills.items() if j == journal and role in (None, r))
+            for journal in ("delete", "wal")
+        ]
 
 
 def main() -> None:

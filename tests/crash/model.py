@@ -25,8 +25,11 @@ from sqlembed.engine import library
 
 DEADLY = "deadly"
 """A text with this word ends the process, as kill -9 does."""
-SLOWEST_SECONDS = 0.01
-"""That a call may take, so that a kill may come while a model runs."""
+SLOWEST_SECONDS = 0.15
+"""That a call may take, so that a kill may come while a model runs, or others change and store what it
+works on."""
+SLOW_CALLS = 0.1
+"""The share of calls that may take so long; the others take a tenth of that at most."""
 
 
 @lru_cache(maxsize=100_000)
@@ -52,7 +55,8 @@ class CrashModel(FakeModel):
         CrashModel.began()
         if any(DEADLY in text.split() for text in texts):
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(random.random() * SLOWEST_SECONDS)
+        slowest = SLOWEST_SECONDS if random.random() < SLOW_CALLS else SLOWEST_SECONDS / 10
+        time.sleep(random.random() * slowest)
         made: np.ndarray = super().embed(texts, role)
         FakeModel.texts.clear()
         return made

@@ -22,6 +22,7 @@ PHASES = (
     "serving",
     "reindexing",
     "repairing",
+    "checking",
 )
 # The first that a statement contains tells what begins with it.
 SIGNS = (

@@ -4,7 +4,9 @@ A role ends with an error only where something is wrong; what others cause (a lo
 had, an index that is dropped, a service that was killed) is tried again.
 """
 
+import os
 import random
+import signal
 import sqlite3
 import time
 from collections.abc import Callable
@@ -27,8 +29,19 @@ from sqlembed.index import backlog
 STOP = SLOTS - 1
 """The byte that tells all roles to end after what they are at."""
 STATEMENTS = 20
-OTHERS_FAULT = (apsw.BusyError, BusyError, NotFoundError)
-"""What a role may meet while others write and drop."""
+OTHERS_FAULT = (apsw.BusyError, BusyError)
+"""What a role may meet while others write."""
+CHANGES = (
+    "SELECT sqlembed_reindex('t', 'fake')",
+    "SELECT sqlembed_reindex('t', 'wide')",
+    """SELECT sqlembed_alter('t', '{"tokens": 12}')""",
+    """SELECT sqlembed_alter('t', '{"tokens": null}')""",
+    """SELECT sqlembed_alter('t', '{"words": null}')""",
+    """SELECT sqlembed_alter('t', '{"words": "unicode61"}')""",
+    """SELECT sqlembed_alter('t', '{"expression": "body || '' again''"}')""",
+    """SELECT sqlembed_alter('t', '{"expression": "body"}')""",
+)
+"""What an index is changed to while others use it."""
 LEASE_SECONDS = 1
 """So that what a killed worker had is soon free."""
 
@@ -43,6 +56,10 @@ class Actor:
         phases = f"{here.directory}/phases"
         self.exclusive = False
         """Whether to be the database's only user, as a VFS in Python must with a WAL."""
+        self.transactions: int | None = None
+        """That may begin before it kills itself; None for any number."""
+        self.begun = 0
+        """How many have."""
         self.phase = Phase(phases, slot)
         self._stop = Phase(phases, STOP)
         model.use()
@@ -67,6 +84,10 @@ class Actor:
 
     def _trace(self, _: apsw.Cursor, sql: str, __: object) -> bool:
         self.phase.seen(sql)
+        if sql.startswith("BEGIN"):
+            if self.begun == self.transactions:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.begun += 1
         return True
 
 
@@ -132,6 +153,36 @@ def worker(actor: Actor) -> None:
         time.sleep(actor.chance.random() * 0.01)
 
 
+def changer(actor: Actor) -> None:
+    """Has the index made anew: another model, other chunks, words or texts."""
+    db = actor.connect()
+    while actor.goes_on():
+        actor.phase.begin("reindexing")
+        with suppress(*OTHERS_FAULT):
+            db.execute(actor.chance.choice(CHANGES)).fetchall()
+        actor.phase.begin("idle")
+        time.sleep(actor.chance.random() * 0.02)
+    db.close()
+
+
+def checker(actor: Actor) -> None:
+    """Checks an index that is whole, and repairs it: there is nothing to be found or mended."""
+    db = actor.connect()
+    while actor.goes_on():
+        with suppress(*OTHERS_FAULT):
+            actor.phase.begin("checking")
+            truth.checked(db, truth.LASTING_FINDINGS)
+            actor.phase.begin("repairing")
+            try:
+                db.execute("SELECT sqlembed_repair('t')").fetchall()
+            except NotFoundError as error:
+                if "replaced by another meanwhile" not in str(error):
+                    raise
+        actor.phase.begin("idle")
+        time.sleep(actor.chance.random() * 0.01)
+    db.close()
+
+
 def searcher(actor: Actor) -> None:
     """Searches, and compares each answer and the status view with the truth of its moment."""
     db = actor.connect()
@@ -139,7 +190,7 @@ def searcher(actor: Actor) -> None:
         actor.phase.begin("searching")
         question = truth.question_of(actor.chance.randrange(1000))
         try:
-            truth.snapshot(db, db_engine(db), actor.world, question)
+            truth.snapshot(db, db_engine(db), actor.world, question, indexed=True)
         except OTHERS_FAULT:
             if db.in_transaction:
                 db.execute("ROLLBACK")
@@ -170,10 +221,16 @@ def db_engine(_: apsw.Connection) -> LocalEngine:
     return _engines[0]
 
 
-def service(actor: Actor) -> None:
+def service(actor: Actor, *more: str) -> None:
     """``sqlembed serve`` with the fake model."""
     actor.phase.begin("serving")
-    command.main(["serve", "--foreground", "--idle", "0"], standalone_mode=False)
+    command.main(["serve", "--foreground", "--idle", "0", *more], standalone_mode=False)
+
+
+def working_service(actor: Actor) -> None:
+    """A service that was told to work on the database."""
+    backlog.LEASE_SECONDS = LEASE_SECONDS
+    service(actor, "--work", actor.world.path)
 
 
 def make_index(actor: Actor, vfs: str | None = None) -> None:
@@ -232,11 +289,10 @@ def verify_standing(actor: Actor) -> None:
 def look(actor: Actor) -> None:
     """Check a moment while others go on."""
     db = actor.connect()
+    truth.sound(db)
     truth.checked(db, truth.LASTING_FINDINGS)
-    told = db.execute("PRAGMA integrity_check").fetchall()
-    truth.check(told == [("ok",)], told)
     question = truth.question_of(actor.chance.randrange(1000))
-    truth.snapshot(db, db_engine(db), actor.world, question, stored=True)
+    truth.snapshot(db, db_engine(db), actor.world, question, stored=True, indexed=True)
     db.close()
 
 

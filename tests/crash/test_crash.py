@@ -32,7 +32,7 @@ def test_nothing_is_lost_when_programs_are_killed() -> None:
 
 
 def test_nothing_is_lost_when_the_disk_fails() -> None:
-    told = run("disk.py", "--every", "67")
+    told = run("disk.py", "--every", "97")
     (faults,) = re.findall(r"^(\d+) faults survived$", told, re.M)
     assert int(faults) > 50
     for kind in ("power cut", "write: fail", "write: short", "write: full", "read: fail"):

@@ -10,8 +10,10 @@ import pytest
 from harness import FakeModel, Sql
 
 import sqlembed
+from sqlembed.doors.plans import run
 from sqlembed.engine.local import LocalEngine
 from sqlembed.functions import ALL
+from sqlembed.index import catalog
 
 
 def test_register_adds_everything_to_a_connection_of_yours(engine: LocalEngine) -> None:
@@ -36,6 +38,26 @@ def test_a_database_that_somebody_has_locked_is_opened(engine: LocalEngine, tmp_
     assert Sql(mine).error("SELECT * FROM sqlembed_status").startswith("BusyError")
     other.execute("COMMIT")
     assert Sql(mine)("SELECT * FROM sqlembed_status") == []
+    other.close()
+    mine.close()
+
+
+def test_a_lock_is_waited_for_by_a_connection_that_knows_no_schema_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "app.db")
+    other = apsw.Connection(path)
+    other.execute("CREATE TABLE t(x); BEGIN EXCLUSIVE")
+    waits = iter(range(3))
+
+    def wait(seconds: float) -> None:
+        if next(waits) == 2:
+            other.execute("COMMIT")
+
+    monkeypatch.setattr("sqlembed.doors.plans.sleep", wait)
+    mine = apsw.Connection(path)  # without a busy timeout
+    assert run(mine, catalog.has_catalog()) is False
+    assert list(waits) == []
     other.close()
     mine.close()
 

@@ -85,6 +85,13 @@ DAMAGE: dict[str, tuple[str, list[tuple[str, int, object]]]] = {
     "code of nothing": ("INSERT INTO sqlembed_code_1(rowid, code) VALUES (77, vec_int8(zeroblob(64)))", [("codes", 1, 77)]),
     "other code": ("DELETE FROM sqlembed_code_1 WHERE rowid = 2; INSERT INTO sqlembed_code_1(rowid, code) VALUES (2, vec_int8(zeroblob(64)))", [("codes", 1, 2)]),
     "no table of codes": ("DROP TABLE sqlembed_code_1", [("tables", 1, "sqlembed_code_1")]),
+    "no slots of codes": ("DELETE FROM sqlembed_code_1_chunks", [("codes", 16, 1)]),
+    "slots of codes that are free": ("UPDATE sqlembed_code_1_chunks SET validity = zeroblob(128)", [("codes", 16, 1)]),
+    "damaged slots of codes": ("UPDATE sqlembed_code_1_chunks SET validity = x'00'", [("codes", 16, 1)]),
+    **{f"damaged table of codes: {part}": (f"DROP TABLE sqlembed_code_1_{part}", [("tables", 1, "sqlembed_code_1")]) for part in ("info", "chunks", "rowids", "vector_chunks00")},
+    **{f"damaged table of words: {part}": (f"DROP TABLE sqlembed_word_1_{part}", [("tables", 1, "sqlembed_word_1")]) for part in ("data", "idx", "content", "config")},
+    "words of no version": ("DELETE FROM sqlembed_word_1_config", [("tables", 1, "sqlembed_word_1")]),
+    "a key that is none": ("UPDATE sqlembed_chunk_1 SET key = x'01' WHERE key = 2", [("orphaned", 1, b"\x01"), ("missing", 1, 2)]),
     "no words": ("DELETE FROM sqlembed_word_1 WHERE rowid IN (2, 3)", [("words", 2, 2)]),
     "words of nothing": ("INSERT INTO sqlembed_word_1(rowid, text) VALUES (77, 'x'), (78, 'y')", [("words", 2, 77)]),
     "other words": ("UPDATE sqlembed_word_1 SET text = 'other' WHERE rowid = 4", [("words", 1, 4)]),
@@ -135,6 +142,30 @@ def test_damage_is_found_and_repaired(
     assert t.one("SELECT sqlembed_repair()") == 0
     t("INSERT INTO sqlembed_word_1(sqlembed_word_1) VALUES ('integrity-check')")
     same_as_new(t)
+
+
+@pytest.mark.parametrize("what", sorted(name for name in DAMAGE if "table" in name))
+def test_an_index_whose_tables_are_damaged_can_be_dropped(t: Sql, what: str) -> None:
+    for statement in DAMAGE[what][0].split("; "):
+        t(statement)
+    t("SELECT sqlembed_drop('t')")
+    assert t("SELECT * FROM sqlembed_check") == []
+    assert t("SELECT name FROM sqlite_schema WHERE name GLOB 'sqlembed_*_1*'") == []
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["source = 'none'", "source = '{}'", "options = '[]'", "triggers = '5'", "dimension = 'x'"],
+)
+def test_a_damaged_row_of_the_catalog_is_said_in_words(t: Sql, what: str) -> None:
+    t(f"UPDATE sqlembed_catalog SET {what}")
+    for sql in ("SELECT id FROM knn('t', 'row', 1)", "SELECT * FROM sqlembed_check"):
+        said = t.error(sql)
+        assert "SchemaError: the row of index t in sqlembed_catalog is damaged" in said
+    t("DELETE FROM sqlembed_catalog WHERE index_id = 1")
+    t("SELECT sqlembed_repair()")
+    t("SELECT sqlembed_index('t', 'body')")
+    assert t("SELECT * FROM sqlembed_check") == []
 
 
 def test_rows_that_wait_are_not_reported(t: Sql) -> None:
@@ -253,7 +284,9 @@ def test_the_model_is_another_or_not_here(t: Sql, fake_data: Path) -> None:
     t("UPDATE sqlembed_catalog SET space = 'f00'")
     kinds = t("SELECT kind, example FROM sqlembed_check")
     assert ("model", "fake") in kinds and ("stale", 1) in kinds
+    assert "another (space" in t.one("SELECT problem FROM sqlembed_status")
     t("UPDATE sqlembed_catalog SET model = 'nowhere'")
+    assert "no model is called" in t.one("SELECT problem FROM sqlembed_status")
     assert "no model is called 'nowhere'" in t.one(
         "SELECT meaning FROM sqlembed_check WHERE kind = 'model'"
     )
@@ -393,6 +426,39 @@ def test_a_repair_that_is_killed_anywhere_leaves_right_rows_or_waiting_ones(
             break
     assert finished and most > 10
     same_as_new(t)
+
+
+def test_words_of_lost_chunks_are_no_obstacle_in_immediate_mode(sql: Sql) -> None:
+    t = make(sql, options='{"mode": "immediate"}')
+    t("DELETE FROM sqlembed_chunk_1 WHERE key > 5")
+    assert t.one("SELECT sqlembed_repair('t')") > 5
+    assert t("SELECT * FROM sqlembed_check") == []
+    assert t.one("SELECT waiting FROM sqlembed_status") == 0
+    same_as_new(t)
+
+
+@pytest.mark.doors("apsw")
+@pytest.mark.parametrize("moment", ["BEGIN", "SELECT count"])
+def test_an_index_that_is_replaced_while_it_is_repaired(
+    t: Sql, engine: LocalEngine, moment: str
+) -> None:
+    other = sqlembed.connect(t.db_path, engine=engine)
+    seen: list[str] = []
+
+    def replaced(_: apsw.Cursor, statement: str, __: object) -> bool:
+        if moment in statement and "sqlembed" not in "".join(seen):
+            seen.append("sqlembed")
+            other.execute("SELECT sqlembed_reindex('t', 'wide')").fetchall()
+        return True
+
+    t.db.exec_trace = replaced
+    told = t.error("SELECT sqlembed_repair('t')")
+    t.db.exec_trace = None
+    assert seen
+    assert "NotFoundError: index t was dropped or replaced by another meanwhile" in told
+    assert not t.in_transaction
+    assert t.one("SELECT sqlembed_repair('t')") == 0
+    other.close()
 
 
 def test_what_is_to_take_an_index_s_place_is_checked_and_what_is_dropped_is_known(t: Sql) -> None:

@@ -154,3 +154,30 @@ def test_dropping_the_index_removes_what_is_left(t: Sql) -> None:
     t("CREATE TABLE sqlembed_import_1(digest BLOB PRIMARY KEY, vector BLOB NOT NULL)")
     t("SELECT sqlembed_drop('t')")
     assert t.one(TABLES) == 0
+
+
+def test_of_a_text_that_is_there_twice_the_vector_that_is_taken_is_checked(t: Sql) -> None:
+    given(t, rows=10)
+    t(
+        "INSERT INTO old SELECT -1, text, (SELECT embedding FROM old WHERE id = 1) FROM old WHERE id = 2"
+    )
+    assert "are not those of fake" in t.error(IMPORT)
+    assert t(STATUS) == [("fake", 0, 51)]
+
+
+def test_a_number_that_no_float_holds(t: Sql) -> None:
+    given(t, rows=10)
+    t("UPDATE old SET embedding = '[' || substr(?, 2) || ']' WHERE id = 1", f",{10**400}" * 64)
+    assert "VectorError: the vector in row 1 of old" in t.error(IMPORT)
+
+
+@pytest.mark.doors("apsw")
+def test_vectors_are_taken_while_the_connection_reads(t: Sql) -> None:
+    given(t)
+    reading = t.db.execute("SELECT * FROM old")
+    next(reading)
+    assert t.one(IMPORT) == 60
+    assert t(STATUS) == [("fake", 51, 0)]
+    reading.close()
+    t("SELECT sqlembed_flush()")
+    assert t.one(TABLES) == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from harness import FAILING, FakeModel, Sql
 
-from sqlembed.index import words
+from sqlembed.index import spelling, words
 
 FIND = "SELECT id FROM search('sms', ?)"
 FIRST = "SELECT id FROM search('sms', ?, 1)"
@@ -435,7 +435,8 @@ def test_of_a_large_backlog_the_rows_with_the_words_are_read(backlog: Sql, absor
     for query, id in (
         ("frühstück", "row 00"), ("FRÜHSTÜCK", "row 00"), ("größe", "row 00"),
         ("08718729755", "row 01"), ("0871 872 9755", "row 01"), ("(0871) 8729755", "row 01"),
-        ("kl 341", "row 02"), ("KL341", "row 02"), ("when is the flight", "row 02"),
+        ("kl 341", "row 02"), ("KL341", "row 02"), ("kl-3-41", "row 02"),
+        ("when is the flight", "row 02"),
         ("ring", "row 03"), ("ring now", "row 03"), ("ПРИВЕТ", "row 04"),
         ("filler 0", "row 05"), ("number 29", "row 34"),
     ):  # fmt: skip
@@ -460,6 +461,26 @@ def test_of_a_large_backlog_the_words_are_those_of_the_tokenizer(
     for n in range(20):
         sql("INSERT INTO t(body) VALUES (?)", f"filler {n}")
     assert sql("SELECT id FROM search('t', ?, 1)", query) == [1]
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "written"),
+    [
+        ("unicode61", "(Ten)"), ("unicode61", "at ten"), ("unicode61 tokenchars '_'", "TEN-ish"), ("ascii", "ten!"),
+        ("unicode61 separators 'x'", "axtenxb"), ("unicode61 categories 'L*'", "5ten6"), ("porter", "tens"),
+    ],
+)  # fmt: skip
+def test_a_short_word_is_not_looked_for_inside_of_others(
+    sql: Sql, monkeypatch: pytest.MonkeyPatch, tokenizer: str, written: str
+) -> None:
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_ROWS", 12)
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("SELECT sqlembed_index('t', 'body', ?)", json.dumps({"words": tokenizer}))
+    sql("INSERT INTO t(body) VALUES (?)", written)
+    inside = 20 if written in ("(Ten)", "at ten", "TEN-ish", "ten!") else 10
+    for n in range(20):
+        sql("INSERT INTO t(body) VALUES (?)", f"often listen {n}" if n < inside else f"other {n}")
+    assert sql("SELECT id FROM search('t', 'ten', 1)") == [1]
 
 
 def test_of_equal_rows_of_a_large_backlog_the_newest_are_read(backlog: Sql) -> None:
@@ -487,6 +508,34 @@ def test_a_row_on_which_the_expression_fails_hides_no_other_of_a_large_backlog(
     assert sql("SELECT id FROM search('t', 'needle', 1)") == [1]
 
 
+@pytest.mark.doors("apsw")
+def test_an_expression_that_fails_on_every_row_is_soon_given_up(
+    sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_ROWS", 4)
+    monkeypatch.setattr("sqlembed.index.choosing.MOST_FAILED", 4)
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("SELECT sqlembed_index('t', ?)", "json_extract(body, '$.a')")
+    for n in range(200):
+        sql("INSERT INTO t(body) VALUES (?)", f"no JSON {n}")
+    scans = list[str]()
+    sql.db.exec_trace = lambda cursor, text, bindings: scans.append(text) or True
+    assert sql("SELECT id FROM search('t', 'json', 1)") == []
+    assert 0 < sum("group_concat" in text for text in scans) < 20
+
+
+@pytest.mark.parametrize("written", ["CALL KL 341", "call kl-341", "Call 'K.L341'", "call KL341"])
+@pytest.mark.parametrize("strict", ["ON", "OFF"])
+def test_a_short_code_is_found_in_a_large_backlog(backlog: Sql, written: str, strict: str) -> None:
+    backlog("UPDATE t SET text = 'changed' WHERE key = 'row 02'")
+    backlog("INSERT INTO t VALUES ('code', ?)", written)
+    for n in range(10):
+        backlog("INSERT INTO t VALUES (?, ?)", f"more {n}", f"341 and KL and {n}")
+    backlog(f"PRAGMA case_sensitive_like = {strict}")
+    for query in ("KL341", "kl341", "please call KL341"):
+        assert backlog("SELECT id FROM search('t', ?, 1)", query) == ["code"], query
+
+
 @pytest.mark.parametrize(
     ("written", "asked"),
     [
@@ -504,15 +553,40 @@ def test_a_number_is_found_however_it_is_parted(
     if not waits:
         calls("SELECT sqlembed_flush()")
     calls("INSERT INTO sms(body) VALUES ('44 others 341 of 900 them')")
-    ((id, snippet),) = calls("SELECT id, snippet FROM search('sms', ?) WHERE share = 1", asked)
+    find = "SELECT id, snippet FROM search('sms', ?) WHERE share > 0.8 ORDER BY share DESC LIMIT 1"
+    ((id, snippet),) = calls(find, asked)
     assert id == 8
     assert snippet.startswith(("it is [", "it is £[", "it is +["))
+
+
+def test_a_number_parted_as_it_was_typed_comes_first(calls: Sql) -> None:
+    for body in ("5 pm 300 603", "at 300-603", "300603 it is"):
+        calls("INSERT INTO sms(body) VALUES (?)", body)
+    found = "SELECT id, share FROM search('sms', ?, 3) WHERE share > 0"
+    assert calls(found, "300603")[0] == (10, 1)
+    assert sorted(calls(found, "300603")) == [(8, 0.8), (9, 0.8), (10, 1)]
+    assert calls("SELECT min(share) FROM search('sms', '300-603', 3)") == [0.8]
 
 
 def test_what_is_no_code_is_not_parted(calls: Sql) -> None:
     calls("INSERT INTO sms(body) VALUES ('now here'), ('a1'), ('12 9')")
     assert calls("SELECT max(share) FROM search('sms', 'nowhere')") == [0]
     assert calls("SELECT max(share) FROM search('sms', '129')") == [0]
+
+
+def test_a_very_long_code_is_not_parted() -> None:
+    """Its ways would be tried for minutes."""
+    half = "1" * (spelling.LONGEST_CODE // 2)
+    assert spelling.apart(half * 2, {half}) == [(half, half)]
+    assert spelling.apart(half * 2 + "1", {half, half + "1"}) == []
+
+
+def test_of_many_codes_the_first_are_parted(calls: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spelling, "MOST_CODES", 1)
+    calls("INSERT INTO sms(body) VALUES ('it is KL 341'), ('call 0800 999')")
+    found = "SELECT id FROM search('sms', ?) WHERE share > 0 ORDER BY id"
+    assert calls(found, "KL341 0800999") == [8]
+    assert calls(found, "0800999 KL341") == [9]
 
 
 @pytest.mark.parametrize("stored", [0, 1])
@@ -541,6 +615,28 @@ def test_a_long_text_that_waits_makes_no_other_look_short(sms: Sql) -> None:
     sms("SELECT sqlembed_flush()")
     (after,) = sms(worth)
     assert before < waiting == pytest.approx(after, rel=0.3)
+
+
+@pytest.mark.doors("apsw")
+def test_of_long_texts_that_wait_not_all_are_cut(sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_CHUNKS", 4)
+    monkeypatch.setattr("sqlembed.index.fresh.MOST_UNFIT", 3)
+    cut = list[str]()
+    chunk = FakeModel.chunk
+
+    def counted(model: FakeModel, texts: list[str], *rest: object) -> object:
+        cut.extend(texts)
+        return chunk(model, texts, *rest)
+
+    monkeypatch.setattr(FakeModel, "chunk", counted)
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("SELECT sqlembed_index('t', 'body')")
+    for n in range(20):
+        sql("INSERT INTO t(body) VALUES (?)", f"very long {n} " * 50)
+    sql("INSERT INTO t(body) VALUES ('short')")
+    cut.clear()
+    assert sql("SELECT id FROM search('t', 'short', 1)") == [21]
+    assert len(set(cut)) == 1 + 3
 
 
 def test_more_like_leaves_the_row_out_however_its_id_is_written(sql: Sql) -> None:

@@ -395,3 +395,19 @@ def test_several_flush_at_once_while_others_write(
         wrong = f"SELECT id FROM t LEFT JOIN {table} ON key = id WHERE vector IS NOT embed(body)"
         assert later(wrong) == []
         assert later.one(f"SELECT count(*) FROM {table}") == later.one("SELECT count(*) FROM t")
+
+
+def test_a_program_that_cannot_run_the_expression_charges_no_row(
+    sql: Sql, engine: LocalEngine
+) -> None:
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
+    sql("INSERT INTO t(body) VALUES ('one'), ('two')")
+    able = sqlembed.connect(sql.db_path, engine=engine)
+    able.create_scalar_function("clean", lambda text: text.upper(), 1, deterministic=True)
+    able.execute("""SELECT sqlembed_index('t', 'clean(body)', '{"backlog": "later"}')""")
+    said = sql.error("SELECT sqlembed_flush()")
+    assert "index t: its expression clean(body) cannot be run here: no such function" in said
+    assert "SchemaError" in said
+    assert sql(ROWS) == [(1, 0, 0, 0, 0, None), (2, 0, 0, 0, 0, None)]
+    assert able.execute("SELECT sqlembed_flush()").get == 2
+    able.close()

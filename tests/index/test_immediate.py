@@ -1,12 +1,15 @@
 """Immediate mode: the writing connection stores what it writes; others lose nothing."""
 
 import sqlite3
+from contextlib import suppress
 
+import apsw
 import pytest
 from harness import FAILING, FakeModel, Sql
 
 import sqlembed
 from sqlembed.engine.local import LocalEngine
+from sqlembed.errors import SchemaError
 
 
 @pytest.fixture
@@ -111,3 +114,24 @@ def test_dropping_it_ends_it(immediate: Sql) -> None:
     immediate("SELECT sqlembed_drop('t')")
     immediate("INSERT INTO t(body) VALUES ('plain')")
     assert immediate("SELECT * FROM sqlembed_status") == []
+
+
+@pytest.mark.doors("apsw")
+def test_a_statement_that_is_undone_while_its_row_is_stored_is_said_to_be(
+    sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen in SQLite where REPLACE fires triggers, when another had changed the schema."""
+    sql("CREATE TABLE t(id INT PRIMARY KEY, body TEXT)")
+    sql("PRAGMA recursive_triggers = on")
+    sql("""SELECT sqlembed_index('t', 'body', '{"mode": "immediate"}')""")
+    sql("INSERT INTO t VALUES (6, 'alpha')")
+    sql("INSERT INTO t VALUES (2, 'beta')")
+    sql("UPDATE t SET body = upper(body)")
+    other = apsw.Connection(sql.db_path)
+    other.execute("CREATE TABLE more(x)")
+    other.close()
+    with suppress(SchemaError):  # its words say so
+        sql("UPDATE OR REPLACE t SET id = 2 WHERE id = 6")
+    sql("UPDATE OR REPLACE t SET id = 2 WHERE id = 6")
+    assert sql("SELECT id, text FROM knn('t', 'alpha', 9)") == [(2, "ALPHA")]
+    assert sql("SELECT * FROM sqlembed_check") == []

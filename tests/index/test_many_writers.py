@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apsw
 import numpy as np
 import pytest
 from doors_harness import PYTHON, serving
@@ -77,7 +78,9 @@ def test_nobody_is_told_that_the_database_is_locked(
     assert sql("SELECT indexed, waiting, failed, problem FROM sqlembed_status") == [
         (len(rows), 0, 0, None)
     ]
-    assert sql("PRAGMA integrity_check") == ["ok"]
+    # Not in a connection that knows FTS5's table from before others wrote to it: SQLite 3.53 takes
+    # what they wrote for damage.
+    assert Sql(apsw.Connection(str(path)))("PRAGMA integrity_check") == ["ok"]
     for question in ("writer 1 step 7 word 8", "word"):
         found = dict(sql("SELECT id, distance FROM knn('t', ?, ?)", question, len(rows) + 10))
         (query,) = np.frombuffer(engine.embed([question], None, "query")[0], "<f4")[None]
