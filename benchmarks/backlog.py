@@ -161,8 +161,8 @@ def drain(path: str, rows: int, db: apsw.Connection) -> list[Line]:
             busy, coverage = searched(db)
             detail = (
                 f"{told['memory'] >> 20:,} MB resident; knn {busy:,.0f} ms, coverage"
-                f" {coverage:.2f}: {busy / alone:.1f} times the {alone:,.0f} ms where nothing waits,"
-                f" {resting / alone:.1f} while the worker rests"
+                f" {coverage:.2f}: {busy / alone:.1f} times the {alone:,.0f} ms where nothing"
+                f" waits, {resting / alone:.1f} while the worker rests"
             )
             ratio = told["rate"] / lines[0].value if lines else 1.0
             what = f"to {told['done']:,} rows"
