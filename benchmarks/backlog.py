@@ -1,7 +1,7 @@
 """A worker on a long backlog: whether a row costs the same in the end, and memory stays flat.
 
-A stand-in for the model, which takes no time, so that what is measured is the queue and the
-storing. ``--quick`` is 20,000 rows; else a million, which takes about ten minutes.
+A stand-in for the model, which takes no time, so that what is measured is the queue, the storing
+and the searching. ``--quick`` is 20,000 rows; else a million, which takes about ten minutes.
 """
 
 import json
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from hashlib import blake2b
@@ -47,6 +47,7 @@ homepage = "none"
 TABLE = "CREATE TABLE sms(id INTEGER PRIMARY KEY, body TEXT)"
 INDEX = """SELECT sqlembed_index('sms', 'body', '{"words": null}')"""
 KNN = "SELECT id, coverage FROM knn('sms', ?, 10)"
+NOTHING_WAITS = "DELETE FROM sqlembed_backlog"
 CACHE_BYTES = 1 << 22
 SAMPLES = 5
 
@@ -107,12 +108,13 @@ def measure(quick: bool) -> list[Table]:
                 db.executemany("INSERT INTO sms(body) VALUES (?)", bodies(rows))
             queued = time.perf_counter() - begun
             report.tell(f"{rows:,} rows queued in {queued:.1f} s")
-            lines = drain(path, rows, partial(searched, db))
+            lines = drain(path, rows, db)
         engine.close()
     note = (
         f"{rows:,} rows, queued in {queued:.1f} s by one transaction, WAL; a stand-in for the"
         f" model that takes no time; vectors of {DIMENSION} dimensions, no words. Searches: the"
-        f" median of {SAMPLES} knn(), k = 10, by another process, while the worker works."
+        f" median of {SAMPLES} knn(), k = 10, by another process, while the worker works, and over"
+        " the same stored rows where nothing waits and the worker rests."
     )
     return [Table("A worker on a backlog", "rows/s", "the first tenth is ... times", lines, [note])]
 
@@ -122,26 +124,45 @@ def bodies(rows: int) -> "Sequence[tuple[str]]":
     return [(f"message {n} of many, and no two alike",) for n in range(rows)]
 
 
-def searched(db: apsw.Connection) -> str:
-    """How long a search takes now, and how much it covers."""
+def searched(db: apsw.Connection) -> tuple[float, float]:
+    """How many milliseconds a search takes now, and how much it covers."""
     taken = []
     for n in range(SAMPLES):
         begun = time.perf_counter()
         found = db.execute(KNN, (f"a question {n} {begun}",)).fetchall()
-        taken.append(time.perf_counter() - begun)
-    return f"knn {median(taken) * 1000:,.0f} ms, coverage {found[0][1]:.2f}"
+        taken.append(1000 * (time.perf_counter() - begun))
+    return median(taken), found[0][1]
 
 
-def drain(path: str, rows: int, search: Callable[[], str]) -> list[Line]:
+def searched_alone(db: apsw.Connection) -> float:
+    """How many milliseconds it would take if nothing waited."""
+    db.execute("BEGIN IMMEDIATE")
+    db.execute(NOTHING_WAITS)
+    taken, coverage = searched(db)
+    db.execute("ROLLBACK")
+    assert coverage == 1
+    return taken
+
+
+def drain(path: str, rows: int, db: apsw.Connection) -> list[Line]:
     """Have a worker drain it in a process of its own; a line for each tenth."""
     worker = subprocess.Popen(
-        [sys.executable, __file__, "--worker", path, str(rows)], stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__, "--worker", path, str(rows)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    assert worker.stdout
+    assert worker.stdin and worker.stdout
     lines: list[Line] = []
     with worker:
         for told in map(json.loads, worker.stdout):
-            detail = f"{told['memory'] >> 20:,} MB resident; {search()}"
+            alone = searched_alone(db)
+            print(file=worker.stdin, flush=True)
+            busy, coverage = searched(db)
+            detail = (
+                f"{told['memory'] >> 20:,} MB resident; knn {busy:,.0f} ms, coverage"
+                f" {coverage:.2f}, {busy / alone:.1f} times the {alone:,.0f} ms where nothing waits"
+            )
             ratio = told["rate"] / lines[0].value if lines else 1.0
             what = f"to {told['done']:,} rows"
             lines.append(Line(what, told["rate"], told["rate"], told["rate"], ratio, "", detail))
@@ -151,7 +172,7 @@ def drain(path: str, rows: int, search: Callable[[], str]) -> list[Line]:
 
 
 def work(path: str, rows: int) -> None:
-    """Be the worker, and tell of each tenth."""
+    """Be the worker; tell of each tenth, and rest until the other has looked."""
     from sqlembed.cli.working import open_with
     from sqlembed.worker.conditions import condition
     from sqlembed.worker.loop import Worker
@@ -169,7 +190,8 @@ def work(path: str, rows: int) -> None:
                 rate = (self.done - self.told) / (now - self.since)
                 memory = psutil.Process().memory_info().rss
                 print(json.dumps({"done": self.done, "rate": rate, "memory": memory}), flush=True)
-                self.told, self.since = self.done, now
+                sys.stdin.readline()
+                self.told, self.since = self.done, time.perf_counter()
 
     stop, engine = Stop(), stand_in()
     said = Tenths(lambda _: None, lambda words: print(words, file=sys.stderr))
