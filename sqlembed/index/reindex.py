@@ -119,14 +119,14 @@ def begin(
     :param wanted: None to leave the shadow alone, if there is one
     :param name: the index's new name, which it gets at once; and so the *mode*
     :returns: the shadow; None if none is needed
-    :raises NotFoundError: another has dropped or replaced *index* meanwhile
+    :raises NotFoundError: another has dropped *index* meanwhile, or replaced it by another one
     """
     yield Boundary.BEGIN
     yield from catalog.migrate()
     every = yield from catalog.every()
     old = next((each for each in every if each.index_id == index.index_id), None)
     if old is None or old.state != "live":
-        raise catalog.gone(index)
+        old = yield from _successor(index, every, wanted)
     yield from _change(old, every, name or old.name, mode or old.mode)
     shadow = next((each for each in every if each.replaces == old.index_id), None)
     if wanted is not None:
@@ -134,6 +134,14 @@ def begin(
     yield Boundary.COMMIT
     yield from store.free()
     return shadow
+
+
+def _successor(index: Index, every: list[Index], wanted: Target | None) -> Plan[Index]:
+    """What has taken the place of *index* meanwhile, if that is what is wanted."""
+    found = next((e for e in every if e.state == "live" and e.name == index.name), None)
+    if found is None or wanted is None or not (yield from is_as(found, wanted)):
+        raise catalog.gone(index)
+    return found
 
 
 def _change(index: Index, every: list[Index], name: str, mode: str) -> Plan[None]:

@@ -247,6 +247,28 @@ def test_a_second_caller_may_be_faster(t: Sql, other: Sql, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
+    ("model", "told"), [("other", None), ("wide", "NotFoundError: index t was")]
+)
+def test_another_may_be_done_before_a_call_begins(
+    t: Sql, other: Sql, monkeypatch: pytest.MonkeyPatch, model: str, told: str | None
+) -> None:
+    load, calls = LocalEngine.load, count()
+
+    def slow(self: LocalEngine, name: str) -> None:
+        if next(calls) == 0:
+            other("SELECT sqlembed_reindex('t', ?)", model)
+        load(self, name)
+
+    monkeypatch.setattr(LocalEngine, "load", slow)
+    if told:
+        assert t.error("SELECT sqlembed_reindex('t', 'other')").startswith(told)
+    else:
+        assert t("SELECT sqlembed_reindex('t', 'other')") == [0]
+    assert next(calls) > 0
+    as_the_table(t, model)
+
+
+@pytest.mark.parametrize(
     ("call", "becomes"),
     [
         ("SELECT sqlembed_reindex('t', 'other')", ["other"]),
