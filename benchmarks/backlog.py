@@ -113,8 +113,8 @@ def measure(quick: bool) -> list[Table]:
     note = (
         f"{rows:,} rows, queued in {queued:.1f} s by one transaction, WAL; a stand-in for the"
         f" model that takes no time; vectors of {DIMENSION} dimensions, no words. Searches: the"
-        f" median of {SAMPLES} knn(), k = 10, by another process, while the worker works, and over"
-        " the same stored rows where nothing waits and the worker rests."
+        f" median of {SAMPLES} knn(), k = 10, by another process, while the worker works; and twice"
+        " while it rests: as it is, and as if nothing waited."
     )
     return [Table("A worker on a backlog", "rows/s", "the first tenth is ... times", lines, [note])]
 
@@ -156,12 +156,13 @@ def drain(path: str, rows: int, db: apsw.Connection) -> list[Line]:
     lines: list[Line] = []
     with worker:
         for told in map(json.loads, worker.stdout):
-            alone = searched_alone(db)
+            alone, (resting, _) = searched_alone(db), searched(db)
             print(file=worker.stdin, flush=True)
             busy, coverage = searched(db)
             detail = (
                 f"{told['memory'] >> 20:,} MB resident; knn {busy:,.0f} ms, coverage"
-                f" {coverage:.2f}, {busy / alone:.1f} times the {alone:,.0f} ms where nothing waits"
+                f" {coverage:.2f}: {busy / alone:.1f} times the {alone:,.0f} ms where nothing"
+                f" waits, {resting / alone:.1f} while the worker rests"
             )
             ratio = told["rate"] / lines[0].value if lines else 1.0
             what = f"to {told['done']:,} rows"
