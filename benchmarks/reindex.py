@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
+from typing import TypedDict
 
 import apsw
 import numpy as np
@@ -49,6 +50,15 @@ FLUSH_EVERY = 20
 """Writes."""
 PAUSE_SECONDS = 0.25
 POLL_SECONDS = 0.05
+
+
+class Told(TypedDict):
+    """What a program that works meanwhile tells in the end."""
+
+    searches: list[tuple[float, float, int]]
+    """When, how many seconds it took, and how many distances were checked."""
+    problems: list[str]
+    writes: int
 
 
 def measure(quick: bool) -> list[Table]:
@@ -109,7 +119,7 @@ def fill(path: str, rows: int) -> None:
 
 
 @contextmanager
-def others(path: str) -> Iterator[list[dict[str, list]]]:  # type: ignore[type-arg]
+def others(path: str) -> Iterator[list[Told]]:
     """Programs that search and write meanwhile; in the end, what they tell."""
     roles = [*(["search"] * SEARCHERS), "write"]
     running = [
@@ -120,7 +130,7 @@ def others(path: str) -> Iterator[list[dict[str, list]]]:  # type: ignore[type-a
     ]
     while not all(_begun(path, n).exists() for n in range(SEARCHERS)):
         time.sleep(POLL_SECONDS)
-    told: list[dict[str, list]] = []  # type: ignore[type-arg]
+    told: list[Told] = []
     yield told
     Path(f"{path}.stop").touch()
     for process in running:
@@ -137,7 +147,7 @@ def change(path: str, rows: int) -> int:
     command = [sys.executable, __file__, "--change", path, "0"]
     with closing(apsw.Connection(path)) as db:
         db.set_busy_timeout(10_000)
-        first = subprocess.Popen(command)
+        first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         while (done := rows_done(db)) < rows // 2:
             assert first.poll() is None
             time.sleep(POLL_SECONDS)
@@ -145,7 +155,7 @@ def change(path: str, rows: int) -> int:
         first.wait()
         done = rows_done(db)
         tell(f"killed at {done:,} rows")
-        with subprocess.Popen(command) as second:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as second:
             while second.poll() is None:
                 kept = rows_done(db)
                 assert kept == 0 or kept > done * 0.98, "rows that were done are done again"
@@ -173,9 +183,9 @@ def settled(path: str) -> list[str]:
         return wrong
 
 
-def search(path: str, number: int) -> dict[str, list]:  # type: ignore[type-arg]
+def search(path: str, number: int) -> Told:
     """Search until told to stop, and check each answer."""
-    chance, told = random.Random(number), {"searches": [], "problems": [], "writes": 0}
+    chance, told = random.Random(number), Told(searches=[], problems=[], writes=0)
     asked = texts.messages()[:QUESTIONS]
     with closing(sqlembed.connect(path)) as db:
         queries = {
@@ -212,9 +222,9 @@ def search(path: str, number: int) -> dict[str, list]:  # type: ignore[type-arg]
     return told
 
 
-def write(path: str, number: int) -> dict[str, list]:  # type: ignore[type-arg]
+def write(path: str, number: int) -> Told:
     """Insert, update and delete until told to stop, and flush now and then."""
-    chance, told = random.Random(number), {"searches": [], "problems": [], "writes": 0}
+    chance, told = random.Random(number), Told(searches=[], problems=[], writes=0)
     messages = texts.messages()
     ways = (
         "INSERT INTO sms(body) VALUES (:body)",
@@ -245,11 +255,11 @@ def stopped(path: str) -> bool:
     return Path(f"{path}.stop").exists()
 
 
-def change_model(path: str, _: int) -> dict[str, list]:  # type: ignore[type-arg]
+def change_model(path: str, _: int) -> Told:
     """Give the index the new model."""
     with closing(sqlembed.connect(path)) as db:
         db.execute(REINDEX, (NEW,)).fetchall()
-    return {}
+    return Told(searches=[], problems=[], writes=0)
 
 
 ROLES = {"--search": search, "--write": write, "--change": change_model}
