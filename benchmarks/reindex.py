@@ -1,8 +1,8 @@
 """Another model for an index while programs write and search; killed (-9) half-way, it goes on.
 
 Every answer is checked: each distance must be that of the query and the row's stored vector, both
-of the model that the index had in the same read transaction. 20,000 rows take about twenty
-minutes; ``--quick`` is 400.
+of the model that the index had in the same read transaction. 20,000 rows take about a quarter
+of an hour; ``--quick`` is 400.
 """
 
 import json

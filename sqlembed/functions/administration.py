@@ -115,7 +115,7 @@ def store_one(engine: Engine, index_id: SqlValue, generation: SqlValue) -> Plan[
             "sqlembed_store is for sqlembed's own triggers, and takes two integers; got"
             f" {described(index_id)} and {described(generation)}"
         )
-    return (yield from immediate.store(engine, index_id, generation))
+    return (yield from immediate.store_entry(engine, index_id, generation))
 
 
 FUNCTIONS: tuple[Function, ...] = (

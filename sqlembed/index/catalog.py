@@ -230,8 +230,8 @@ def _index(row: Row, *, has_backlog: bool) -> Index:
     index_id, name, source, model, space, dimension, mode, triggers, options, *rest = row
     state, replaces, from_generation, codes = rest
     try:
-        read = Source.from_json(str(source)), int(str(dimension)), dict(json.loads(str(triggers)))
-        lasting = Lasting.from_json(str(options))
+        watched, width = Source.from_json(str(source)), int(str(dimension))
+        made, lasting = dict(json.loads(str(triggers))), Lasting.from_json(str(options))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise SchemaError(
             f"the row of index {name!s} in sqlembed_catalog is damaged ({error}); restore the row"
@@ -242,12 +242,12 @@ def _index(row: Row, *, has_backlog: bool) -> Index:
     return Index(
         int(str(index_id)),
         str(name),
-        read[0],
+        watched,
         str(model),
         str(space),
-        read[1],
+        width,
         str(mode),
-        read[2],
+        made,
         lasting,
         str(state),
         replaces if isinstance(replaces, int) else None,

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sqlembed.index import source as sources
@@ -20,7 +20,7 @@ from sqlembed.index.words import idf
 from sqlembed.plan import Plan, Rows, Statement, StatementError
 
 MOST_SCANNED = 1_000_000
-"""Waiting rows that are looked at, the newest first: two or three seconds."""
+"""Waiting rows that are looked at, the newest first."""
 PAGE = 20_000
 """Rows that one statement looks at."""
 MOST_TERMS = 12
@@ -29,8 +29,10 @@ MOST_TERMS = 12
 PARTING = re.compile(r"(unicode61|ascii)\b(?!.*(separators|categories))", re.I)
 """Tokenizers that part words at whatever is no letter and no digit."""
 MOST_SHORT = 2
-"""Short words that are looked for where they stand apart; that takes long, and of a query with more
-the other words tell."""
+"""Short words that are looked for where they stand apart, which takes long; of a query with more of
+them, inside of other words too."""
+SHORTEST = 2
+"""Letters of words that are not looked for then, since they are inside of most texts."""
 MOST_FAILED = 500
 """Rows of a page on which the expression fails; if there are more, it fails on most."""
 
@@ -60,8 +62,7 @@ def choose(
 
     :param seconds: after which no more rows are looked at; None for MOST_SCANNED alone
     """
-    asked = sorted(dict.fromkeys(terms), key=lambda term: (-term.weight, -len(term.text)))
-    asked = asked[:MOST_TERMS]
+    asked = _telling(index, terms)
     until = None if seconds is None else time.monotonic() + seconds
     fitting: dict[int, list[int]] = {}  # by the terms they have, a bit each
     numbers = Counter[int]()
@@ -89,17 +90,26 @@ def choose(
     return Chosen(list(chosen)[:most], by_tokens)
 
 
+def _telling(index: Index, terms: Sequence[Term]) -> dict[Term, str | None]:
+    """The terms to look for; and of short ones the GLOB pattern that wants them to stand apart."""
+    asked = sorted(dict.fromkeys(terms), key=lambda term: (-term.weight, -len(term.text)))
+    if not PARTING.match(index.words or ""):
+        return dict.fromkeys(asked[:MOST_TERMS])
+    if sum(term.apart is not None for term in asked) <= MOST_SHORT:
+        return {term: term.apart for term in asked[:MOST_TERMS]}
+    others = [term for term in asked if len(term.text) > SHORTEST or not term.apart]
+    return dict.fromkeys((others or asked)[:MOST_TERMS])
+
+
 def _scan(
-    index: Index, terms: Sequence[Term], keys: list[int]
+    index: Index, terms: Mapping[Term, str | None], keys: list[int]
 ) -> Plan[list[tuple[int, int, list[int]]]]:
     """Of the rows with these keys, by the terms they have: how many there are, and their keys.
 
     Those on which the expression fails are left out; if they are very many, others are, too.
     """
     patterns: list[str] = []
-    short = [term for term in terms if term.apart and PARTING.match(index.words or "")]
-    alone = short if len(short) <= MOST_SHORT else []
-    tests = [_test(term, patterns, apart=term in alone) for term in terms]
+    tests = [_test(term, apart, patterns) for term, apart in terms.items()]
     had = " + ".join(f"({test} << {bit})" for bit, test in enumerate(tests))
     sql = SCAN.format(had=had, texts=sources.texts(index.source, index.key_table))
     found: Rows = []
@@ -118,7 +128,7 @@ def _scan(
     ]
 
 
-def _test(term: Term, patterns: list[str], *, apart: bool) -> str:
+def _test(term: Term, apart: str | None, patterns: list[str]) -> str:
     """SQL that is 1 where ``text`` has a term, else 0; what is bound from ?2 on, to *patterns*."""
 
     def bound(pattern: str) -> str:
@@ -126,6 +136,7 @@ def _test(term: Term, patterns: list[str], *, apart: bool) -> str:
         return f"?{1 + len(patterns)}"
 
     test = " OR ".join(f"text LIKE lower({bound(pattern)})" for pattern in term.likes)
-    if apart and term.apart:
-        test = f"({test}) AND text GLOB {bound(term.apart)}"
+    if apart:
+        # Not AND: SQLite may ask both sides of it, and GLOB takes three times as long.
+        test = f"CASE WHEN {test} THEN text GLOB {bound(apart)} ELSE 0 END"
     return f"({test})"

@@ -28,26 +28,13 @@ SHORT, LONG = 2.0, 10.0
 RENEW_SECONDS = 20.0
 """After which leases are renewed."""
 
-KEY_OF_ENTRY = "SELECT key FROM main.sqlembed_queue WHERE index_id = ? AND generation = ?"
-# With the older ones of its key: as far as anybody knows, these are done too.
-ENTRIES = """
-SELECT generation FROM main.sqlembed_queue
-WHERE index_id = ?1 AND generation <= ?2 AND key = ?3 ORDER BY generation"""
 SET_ASIDE = """
 SELECT key FROM main.sqlembed_backlog WHERE index_id = ? AND due IS NULL AND generation <= ?"""
 
-UNDONE = (
-    "index {} is in immediate mode, and the statement that writes was undone while its row was"
-    " stored, since another connection has changed the database's schema; run it again"
-)
 VEC0_FAILS = "Internal sqlite-vec error"
 
 _texts_at_once: dict[str, int] = {}
 """By embedding space: what was found to take a good time."""
-
-
-class UndoneError(SchemaError):
-    """A statement in immediate mode was undone while it ran, and must not go on."""
 
 
 class Outcome(NamedTuple):
@@ -309,7 +296,7 @@ def _store(
         return 0
     yield from catalog.check_watched(index)
     held = yield from backlog.still(index, rows)
-    yield from _replace(index, [row.key for row in held], embedded)
+    yield from replace(index, [row.key for row in held], embedded)
     yield from backlog.done(index, held)
     yield from store.forget_keys(index, [row.key for row in held if row.key in gone])
     yield from rate.note(index, len(held))
@@ -317,7 +304,8 @@ def _store(
     return len(held)
 
 
-def _replace(index: Index, keys: Sequence[int], embedded: dict[int, list[Embedded]]) -> Plan[None]:
+def replace(index: Index, keys: Sequence[int], embedded: dict[int, list[Embedded]]) -> Plan[None]:
+    """Store the chunks of these rows in place of what is stored of them."""
     yield from store.forget(index, keys)
     pairs = [
         (key, ordinal, part) for key in keys for ordinal, part in enumerate(embedded.get(key, []))
@@ -327,33 +315,6 @@ def _replace(index: Index, keys: Sequence[int], embedded: dict[int, list[Embedde
         for key, ordinal, part in pairs
     ]
     yield from store.add(index, chunks, [part.text for _, _, part in pairs])
-
-
-def store_row(engine: Engine, index: Index, generation: int) -> Plan[bool]:
-    """Store the row of one entry of the log, within the statement that wrote it."""
-    yield from catalog.check_watched(index)
-    check_space(engine, index)
-    entry = (index.index_id, generation)
-    keys = [int(str(key)) for (key,) in (yield Statement(KEY_OF_ENTRY, entry)) if key is not None]
-    encoding = yield from sources.text_encoding()
-    found = yield from sources.read_rows(index.source, index.key_table, keys, encoding)
-    if not keys or found.failed:
-        return False
-    texts = {key: text for key, (_, text) in found.rows.items() if text is not None}
-    embedded = embedding.embed_rows(engine, index, texts)
-    check_space(engine, index)  # again: computing may have loaded weights installed meanwhile
-    yield Boundary.BEGIN
-    still = yield Statement(KEY_OF_ENTRY, entry)
-    if still:
-        yield from _replace(index, keys, embedded)
-        entries = yield Statement(ENTRIES, (*entry, keys[0]))
-        if not entries:
-            raise UndoneError(UNDONE.format(index.name))
-        yield from store.leave_queue(entries)
-        yield from backlog.forget(index, keys[0], generation)
-        yield from store.forget_keys(index, [key for key in keys if key not in found.rows])
-    yield Boundary.COMMIT
-    return bool(still)
 
 
 def tidy(index: Index, upto: int) -> Plan[None]:

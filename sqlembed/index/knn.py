@@ -17,6 +17,7 @@ from sqlembed.engine.interface import Engine
 from sqlembed.index import fresh
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index, check_watched
+from sqlembed.index.embedding import Embedded
 from sqlembed.plan import Plan, SqlValue, Statement
 
 EXACT_CHUNKS = 10_000
@@ -113,11 +114,7 @@ def nearest(
     keys = yield from keys_among(index, among)
     waiting = yield from fresh.read(index, keys)
     embedded = fresh.embed(engine, index, waiting.texts)
-    parts = [(key, part) for key, parts in embedded.items() for part in parts]
-    far = distances(query, [part.vector for _, part in parts])
-    new = [
-        Hit(key, part.start, part.stop, each) for (key, part), each in zip(parts, far, strict=True)
-    ]
+    new = new_hits(query, embedded)
     wanted, scope = k, Scope(keys, waiting.current, bounds, of_rows=True)
     while True:
         seen, whole = yield from _seen(index, query, wanted, new, scope)
@@ -312,13 +309,12 @@ def hits_of(rows: Iterable[tuple[SqlValue, ...]]) -> list[Hit]:
     return [Hit(key, start, stop, l2 * l2 / 2) for key, start, stop, l2 in rows]  # type: ignore[arg-type, operator]
 
 
-def distances(query: npt.NDArray[np.float32], blobs: list[bytes]) -> list[float]:
-    """The cosine distances of unit vectors, each 0 to 2."""
-    floats = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(-1, len(query))
-    found: list[float] = np.maximum(0.0, 1.0 - (floats @ query).astype(np.float64)).tolist()
-    return found
-
-
-def distance(query: npt.NDArray[np.float32], blob: bytes) -> float:
-    """The cosine distance of unit vectors, 0 to 2."""
-    return max(0.0, 1.0 - float(query @ np.frombuffer(blob, dtype="<f4")))
+def new_hits(query: npt.NDArray[np.float32], embedded: dict[int, list[Embedded]]) -> list[Hit]:
+    """The chunks of rows that wait, by their keys, in their order."""
+    parts = [(key, part) for key, parts in embedded.items() for part in parts]
+    floats = np.frombuffer(b"".join(part.vector for _, part in parts), dtype="<f4")
+    cosines = floats.reshape(-1, len(query)) @ query
+    return [
+        Hit(key, part.start, part.stop, max(0.0, 1.0 - float(cosine)))
+        for (key, part), cosine in zip(parts, cosines, strict=True)
+    ]

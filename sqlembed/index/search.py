@@ -157,14 +157,11 @@ def _fresh(
     embedded: dict[int, list[Embedded]],
 ) -> tuple[list[Hit], list[Hit]]:
     """The chunks of rows that wait; and those of them with words of the query, best first."""
-    parts = [(key, part) for key, parts in embedded.items() for part in parts]
-    hits = [
-        Hit(key, part.start, part.stop, knn.distance(asked.vector, part.vector))
-        for key, part in parts
-    ]
+    hits = knn.new_hits(asked.vector, embedded)
     if query is None or not query.terms:
         return hits, []
-    tokens = engine.words([part.text for _, part in parts], index.words or "")
+    texts = [part.text for parts in embedded.values() for part in parts]
+    tokens = engine.words(texts, index.words or "")
     fits = dict(zip(hits, map(query.bm25, tokens), strict=True))
     return hits, sorted((hit for hit in hits if fits[hit] > 0), key=lambda hit: -fits[hit])
 

@@ -65,7 +65,7 @@ class Unstored:
     rows: int = 0
     """How many rows wait."""
     counts: Mapping[spelling.Words, int] = field(default_factory=dict)
-    """How many rows have a term's tokens, where more than these texts was looked at."""
+    """How many rows have a term's tokens, where more than these texts was looked at for it."""
 
     @property
     def chunks(self) -> int:
@@ -80,7 +80,8 @@ class Unstored:
 
     def having(self, term: Term) -> int:
         """How many rows have a term."""
-        return max(self.read_with(term), self.counts.get(term.tokens, 0))
+        here = self.read_with(term)
+        return max(here, self.counts.get(term.tokens, round(here * self._scale)))
 
     def read_with(self, term: Term) -> int:
         """How many of the texts have a term."""

@@ -447,6 +447,12 @@ def test_of_a_large_backlog_the_rows_with_the_words_are_read(backlog: Sql, absor
     assert 0 < backlog("SELECT coverage FROM search('t', 'filler', 1)")[0] < 0.5
 
 
+def split_by(sql: Sql, tokenizer: str) -> None:
+    """Make a table and its index with this tokenizer."""
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
+    sql("SELECT sqlembed_index('t', 'body', ?)", json.dumps({"words": tokenizer}))
+
+
 @pytest.mark.parametrize(
     ("tokenizer", "query"),
     [("porter unicode61", "breakfasts happier"), ("trigram", "kfast hap"), ("ascii", "BREAKFAST")],
@@ -455,8 +461,7 @@ def test_of_a_large_backlog_the_words_are_those_of_the_tokenizer(
     sql: Sql, monkeypatch: pytest.MonkeyPatch, tokenizer: str, query: str
 ) -> None:
     monkeypatch.setattr("sqlembed.index.fresh.MOST_ROWS", 2)
-    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
-    sql("SELECT sqlembed_index('t', 'body', ?)", json.dumps({"words": tokenizer}))
+    split_by(sql, tokenizer)
     sql("INSERT INTO t(body) VALUES ('a happy breakfast'), ('other')")
     for n in range(20):
         sql("INSERT INTO t(body) VALUES (?)", f"filler {n}")
@@ -474,8 +479,7 @@ def test_a_short_word_is_not_looked_for_inside_of_others(
     sql: Sql, monkeypatch: pytest.MonkeyPatch, tokenizer: str, written: str
 ) -> None:
     monkeypatch.setattr("sqlembed.index.fresh.MOST_ROWS", 12)
-    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
-    sql("SELECT sqlembed_index('t', 'body', ?)", json.dumps({"words": tokenizer}))
+    split_by(sql, tokenizer)
     sql("INSERT INTO t(body) VALUES (?)", written)
     inside = 20 if written in ("(Ten)", "at ten", "TEN-ish", "ten!") else 10
     for n in range(20):
@@ -488,6 +492,18 @@ def test_of_equal_rows_of_a_large_backlog_the_newest_are_read(backlog: Sql) -> N
     assert found == ["row 31", "row 32", "row 33", "row 34"]
     backlog("UPDATE t SET text = text || '!' WHERE key = 'row 11'")
     assert "row 11" in backlog("SELECT id FROM search('t', 'filler', 4)")
+
+
+def test_of_a_large_backlog_the_words_of_a_long_question_choose(backlog: Sql) -> None:
+    backlog("INSERT INTO t VALUES ('bob', 'Bob is in Kew')")
+    for n in range(10):
+        backlog("INSERT INTO t VALUES (?, 'at the inn, by and by')", f"inn {n}")
+    found = "SELECT id FROM search('t', ?, 1)"
+    assert backlog(found, "is Bob at Kew or by me") == ["bob"]
+    steps = dict(backlog("SELECT step, detail FROM search_explain('t', 'is Bob at Kew or by me')"))
+    counts = dict(re.findall(r"(\w+) in (\d+)", steps["words of the query"]))
+    assert counts["Bob"] == counts["Kew"] == "1"
+    assert int(counts["by"]) > 4  # though four were read: of what is left out it is estimated
 
 
 def test_without_time_to_wait_a_large_backlog_is_not_looked_through(backlog: Sql) -> None:
