@@ -1,7 +1,8 @@
-"""Builds the loadable extension, ``sqlembed.so``, and puts sqlite-vec's ``vec0`` beside it.
+"""Builds the loadable extension, with ``vec0`` beside it, and the inner loops of a search.
 
-All else about the package is in pyproject.toml. Where SQLite's headers or a C compiler are
-missing, the extension is left out with a warning, and the APSW door works all the same.
+They are ``sqlembed.so`` and ``libcompare.so``. All else about the package is in pyproject.toml.
+Where a C compiler or SQLite's headers are missing, they are left out with a warning: the APSW door
+works all the same, and searches of large indexes take longer.
 """
 
 import shutil
@@ -18,6 +19,12 @@ FLAGS = ["-std=c11", "-O2", "-g0", "-fvisibility=hidden", "-fPIC", *WARNINGS]
 
 sys.path.insert(0, str(ROOT))  # the list of functions comes from our own registry
 
+COMPARE = Extension(
+    "sqlembed.index.libcompare",
+    sources=["sqlembed/index/compare.c"],
+    extra_compile_args=[*FLAGS, "-O3"],
+    optional=True,
+)
 EXTENSION = Extension(
     "sqlembed.extension.sqlembed",
     sources=[str(path.relative_to(ROOT)) for path in sorted(SOURCES.glob("*.c"))],
@@ -30,11 +37,14 @@ class Build(build_ext):
     """Compile the C files against a header made from the functions that Python has."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        """``sqlembed.so``: not a Python module, so without a version in its name."""
+        """``sqlembed.so``: no Python module, so without a version in its name."""
         return str(Path(*fullname.split(".")).with_suffix(".so"))
 
     def build_extension(self, ext: Extension) -> None:
-        """Write functions.h, compile, and copy vec0."""
+        """Compile; the extension with functions.h, and vec0 beside it."""
+        if ext is not EXTENSION:
+            super().build_extension(ext)
+            return
         import sqlite_vec
 
         from sqlembed.extension.generate import functions_h
@@ -55,4 +65,4 @@ class Build(build_ext):
         copied.replace(target / "vec0.so")  # whoever has loaded the old one keeps it
 
 
-setup(ext_modules=[EXTENSION], cmdclass={"build_ext": Build})
+setup(ext_modules=[COMPARE, EXTENSION], cmdclass={"build_ext": Build})

@@ -1,6 +1,7 @@
 """Where things live and how much of the machine we take: the only readers of the environment."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 import platformdirs
@@ -54,9 +55,15 @@ def memory_bytes() -> int | None:
     return _whole_number("SQLEMBED_MEMORY", 0)
 
 
+@cache
 def half_of_memory() -> int:
     """Half of this machine's memory, in bytes: what models may take if nobody said."""
     return int(psutil.virtual_memory().total) // 2
+
+
+def index_memory_bytes() -> int:
+    """What a process may remember of stored vectors (``SQLEMBED_INDEX_MEMORY``), in bytes."""
+    return _whole_number("SQLEMBED_INDEX_MEMORY", half_of_memory() // 2)
 
 
 def default_model() -> str:

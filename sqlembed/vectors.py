@@ -47,15 +47,3 @@ def unit(vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def centroid(blobs: Sequence[bytes]) -> npt.NDArray[np.float32]:
     """The mean of *blobs*, unit vectors of the parts of a text, at unit length."""
     return unit(np.mean([np.frombuffer(blob, dtype="<f4") for blob in blobs], axis=0))
-
-
-CODE_SPREAD = 5.0
-"""Codes span this many times the root mean square component of a unit vector;
-what lies beyond is clipped. The codes only choose candidates."""
-
-
-def code(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
-    """A byte a dimension for each row of unit *vectors*, for the coarse search."""
-    scale = 127 * np.sqrt(vectors.shape[-1]) / CODE_SPREAD
-    codes: npt.NDArray[np.int8] = np.clip(np.rint(vectors * scale), -127, 127).astype(np.int8)
-    return codes

@@ -102,6 +102,25 @@ def install_fake(name: str, kind: str = "embedder", dimension: int = 64, query: 
     receipt.write_receipt(name, receipt.make_receipt(path, "gguf", "tests"))
 
 
+SMALL_BLOCKS = {
+    "blocks.SMALL": 0,
+    "blocks.TAIL": 3,
+    "blocks.CHECKED": 2,
+    "blocks.LEAST_DEAD": 0,
+    "knn.EXACT_SHARE": 0,
+    "knn.FEW_KEYS": 0,
+    "scan.LEAST_LIKELY": 2,
+    "scan.SAMPLE_STEP": 1,
+}
+"""What makes a small index be kept and searched as one of a million rows."""
+
+
+def small_blocks(patch: pytest.MonkeyPatch) -> None:
+    """Keep and search indexes as large ones are."""
+    for name, value in SMALL_BLOCKS.items():
+        patch.setattr(f"sqlembed.index.{name}", value)
+
+
 class Sql:
     """Run SQL and get rows, or the error as a text: what a test compares."""
 

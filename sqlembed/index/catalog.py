@@ -22,13 +22,13 @@ LATER_COLUMNS = (
     (3, ("state", "'live'")),
     (3, ("replaces", "NULL")),
     (3, ("from_generation", "NULL")),
-    (3, ("codes", "NULL")),
+    (4, ("stamp", "NULL")),
 )
 """The format since which the catalog has a column, its name, and what stands for it before. To read
 an older format must not change it: the database may be read-only, or belong to programs with
 an older sqlembed."""
-BACKLOG_SINCE = 3
-"""The format with ``sqlembed_backlog``."""
+BACKLOG_SINCE, BLOCKS_SINCE = 3, 4
+"""The formats with ``sqlembed_backlog`` and ``sqlembed_block``."""
 STILL = """
 SELECT 1 FROM main.sqlembed_catalog WHERE index_id = ? AND space = ? AND state <> 'dropped'"""
 TRIGGERS = "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND name IN ({})"
@@ -56,20 +56,17 @@ class Index:
     """The number of the index whose place a shadow is to take."""
     from_generation: int | None = None
     """The last generation that a shadow was filled with."""
-    codes: str | None = None
-    """The name of its table of codes, if they were made anew."""
+    stamp: int | None = None
+    """Stands for the state of its stored vectors; None where none was stored since format 4."""
     has_backlog: bool = True
     """Whether the database has the table; not so in formats 1 and 2, which are only read."""
+    has_blocks: bool = True
+    """Likewise; not so before format 4."""
 
     @property
     def chunk_table(self) -> str:
         """The ordinary table of chunks and vectors: the truth."""
         return f"sqlembed_chunk_{self.index_id}"
-
-    @property
-    def code_table(self) -> str:
-        """The ``vec0`` table of codes, rebuildable from the truth."""
-        return self.codes or f"sqlembed_code_{self.index_id}"
 
     @property
     def word_table(self) -> str:
@@ -115,7 +112,10 @@ def every() -> Plan[list[Index]]:
     number = yield from check_format()
     later = (name if number >= since else old for since, (name, old) in LATER_COLUMNS)
     rows = yield Statement(SELECT.format(", ".join(later)))
-    indexes = [_index(row, has_backlog=number >= BACKLOG_SINCE) for row in rows]
+    indexes = [
+        replace(_index(row), has_backlog=number >= BACKLOG_SINCE, has_blocks=number >= BLOCKS_SINCE)
+        for row in rows
+    ]
     names = {index.index_id: index.name for index in indexes}
     return [
         replace(index, name=names[index.replaces]) if index.replaces in names else index
@@ -226,9 +226,9 @@ def check_format() -> Plan[int]:
     return applied
 
 
-def _index(row: Row, *, has_backlog: bool) -> Index:
+def _index(row: Row) -> Index:
     index_id, name, source, model, space, dimension, mode, triggers, options, *rest = row
-    state, replaces, from_generation, codes = rest
+    state, replaces, from_generation, stamp = rest
     try:
         watched, width = Source.from_json(str(source)), int(str(dimension))
         made, lasting = dict(json.loads(str(triggers))), Lasting.from_json(str(options))
@@ -252,8 +252,7 @@ def _index(row: Row, *, has_backlog: bool) -> Index:
         str(state),
         replaces if isinstance(replaces, int) else None,
         from_generation if isinstance(from_generation, int) else None,
-        str(codes) if codes is not None else None,
-        has_backlog,
+        stamp if isinstance(stamp, int) else None,
     )
 
 

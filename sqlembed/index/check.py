@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import ModelError, NotFoundError
-from sqlembed.index import catalog, codes, faults, pairs
+from sqlembed.index import catalog, faults, pairs, vec0
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
 from sqlembed.index.triggers import triggers
@@ -26,14 +26,14 @@ MEANINGS = {
     "wrong width": f"chunks whose vector has not the dimensions of the index; {REPAIR}",
     "not finite": f"chunks whose vector holds NaN or infinity; {REPAIR}",
     "not unit": f"chunks whose vector is not of unit length; {REPAIR}",
-    "codes": "codes that are missing, too many or wrong; sqlembed_repair() makes them anew",
+    "codes": "chunks whose codes are missing or wrong; sqlembed_repair() makes all anew",
     "words": "chunks whose words are missing, too many or wrong; sqlembed_repair() mends them",
     "keys": "keys of rows that are neither in the table nor indexed; a flush removes them",
     "triggers": "triggers that are missing or changed; sqlembed_repair() makes them anew, and"
     " compares every row",
     "tables": "tables of the index that are missing, damaged or not needed; sqlembed_repair()"
     " makes and drops them",
-    "left over": "tables, triggers and waiting rows of an index that is not in the catalog;"
+    "left over": "tables, triggers, codes and waiting rows of an index that is not in the catalog;"
     " sqlembed_repair() removes them",
 }
 """What each kind counts, and what to do. The others say it themselves."""
@@ -44,16 +44,12 @@ SELECT type, name FROM main.sqlite_schema
 WHERE type IN ('table', 'trigger') AND name GLOB 'sqlembed_*[0-9]*'"""
 NUMBERED = re.compile(r"sqlembed_(?:(?:chunk|word|key|import)_(\d+)|code_(\d+)(?:_\d+)?)", re.ASCII)
 TRIGGER = re.compile(r"sqlembed_(\d+)_(?:insert|delete|text|key)", re.ASCII)
-UNKNOWN_WAITING = """
-SELECT count(*), min(index_id) FROM main.sqlembed_backlog
+UNKNOWN = """
+SELECT count(*), min(index_id) FROM main.{}
 WHERE index_id NOT IN (SELECT index_id FROM main.sqlembed_catalog)"""
 KEY_SHOWN = """
 SELECT typeof({0}) = 'text', CASE typeof({0}) WHEN 'text' THEN CAST({0} AS BLOB) ELSE {0} END
 FROM main.{1} WHERE key = ?"""
-PROBE_CODES = """
-SELECT (SELECT rowid FROM main.{0} WHERE rowid = 1), (SELECT rowid FROM main.{0}_rowids LIMIT 1),
-    (SELECT rowid FROM main.{0}_chunks LIMIT 1),
-    (SELECT rowid FROM main.{0}_vector_chunks00 LIMIT 1), (SELECT key FROM main.{0}_info LIMIT 1)"""
 PROBE_WORDS = """
 SELECT (SELECT rowid FROM main.{0} WHERE rowid = 1), (SELECT id FROM main.{0}_content LIMIT 1),
     (SELECT id FROM main.{0}_docsize LIMIT 1), (SELECT id FROM main.{0}_data LIMIT 1),
@@ -78,7 +74,7 @@ class Finding(NamedTuple):
 class Place(NamedTuple):
     """A part of the check of one index."""
 
-    step: Literal["tables", "sets", "rows", "chunks"]
+    step: Literal["tables", "sets", "codes", "rows", "chunks"]
     start: int = sources.LOWEST
     most: int = faults.SLICE_ROWS
 
@@ -128,7 +124,12 @@ def part(engine: Engine, index: Index, place: Place) -> Plan[tuple[list[Finding]
         not index.source.mapped or index.key_table in here
     )
     if place.step == "sets":
-        found = yield from _sets(index, here, rows=readable)
+        return (yield from _sets(index, here, rows=readable)), Place("codes")
+    if place.step == "codes":
+        wrong, block = yield from faults.codes(index, place.start)
+        found = _finding(index, "codes", len(wrong), wrong[0] if wrong else None)
+        if block is not None:
+            return found, Place("codes", block)
         return found, Place("rows") if readable else Place("chunks")
     if place.step == "rows":
         slice_ = yield from faults.rows(
@@ -142,7 +143,7 @@ def part(engine: Engine, index: Index, place: Place) -> Plan[tuple[list[Finding]
         if following is None:
             return found, Place("chunks")
         return found, Place("rows", following, slice_.rows)
-    chunk_faults = yield from faults.chunks(index, place.start, codes=index.code_table in here)
+    chunk_faults = yield from faults.chunks(index, place.start)
     found = yield from _of_chunks(index, chunk_faults)
     following = chunk_faults.following
     return found, None if following is None else Place("chunks", following)
@@ -150,17 +151,16 @@ def part(engine: Engine, index: Index, place: Place) -> Plan[tuple[list[Finding]
 
 def usable(index: Index) -> Plan[set[str]]:
     """The tables of *index* that are there, and can be read."""
-    names = (index.chunk_table, index.code_table, index.word_table, index.key_table)
+    names = (index.chunk_table, index.word_table, index.key_table)
     marks = ", ".join("?" * len(names))
     found = {str(name) for (name,) in (yield Statement(HERE.format(marks), names))}
-    for name, probe in ((index.code_table, PROBE_CODES), (index.word_table, PROBE_WORDS)):
+    if index.word_table in found:
         try:
-            if name in found:
-                (row,) = yield Statement(probe.format(name))
-                if name == index.word_table and row[-1] is None:  # its next reader cannot open it
-                    found.discard(name)
+            (row,) = yield Statement(PROBE_WORDS.format(index.word_table))
+            if row[-1] is None:  # its next reader cannot open it
+                found.discard(index.word_table)
         except StatementError:
-            found.discard(name)
+            found.discard(index.word_table)
     return found
 
 
@@ -174,10 +174,10 @@ def _finding(
 
 
 def _tables(engine: Engine, index: Index, here: set[str]) -> Plan[list[Finding]]:
-    needed = {index.chunk_table, index.code_table}
+    needed = {index.chunk_table}
     needed |= {index.word_table} if index.words is not None else set()
     needed |= {index.key_table} if index.source.mapped else set()
-    spare = set((yield from codes.numbered(index)).values()) - {index.code_table}
+    spare = set((yield from vec0.tables(index))) if index.has_blocks else set()
     wrong = sorted((needed ^ here) | spare)
     found = _finding(index, "tables", len(wrong), wrong[0] if wrong else None)
     changed = yield from changed_triggers(index)
@@ -230,12 +230,6 @@ def _sets(index: Index, here: set[str], *, rows: bool) -> Plan[list[Finding]]:
             )
             found += _finding(index, "keys", count, (yield from shown(index, key)))
             found += yield from _unmapped(index)
-    if index.code_table in here:
-        counted = yield from pairs.codes_out_of_step(index)
-        if not any(count for count, _ in counted):
-            counted = [(yield from codes.misplaced(index))]
-        for count, chunk in counted:
-            found += _finding(index, "codes", count, chunk)
     if index.words is not None and index.word_table in here:
         for count, chunk in (yield from pairs.words_out_of_step(index)):
             found += _finding(index, "words", count, chunk)
@@ -291,8 +285,7 @@ def _of_chunks(index: Index, slice_: faults.VectorFaults) -> Plan[list[Finding]]
     for kind, rows in kinds.items():
         if rows:
             found += _finding(index, kind, len(rows), (yield from shown(index, rows[0][1])))
-    wrong = slice_.codes
-    return found + _finding(index, "codes", len(wrong), wrong[0][0] if wrong else None)
+    return found
 
 
 def left_over() -> Plan[list[Finding]]:
@@ -300,15 +293,18 @@ def left_over() -> Plan[list[Finding]]:
     objects = yield from strays()
     found = [(len(objects), objects[0][1])] if objects else []
     every = yield from catalog.every()
-    if (yield from catalog.has_catalog()) and (not every or every[0].has_backlog):
-        found += yield from _unknown_waiting()
+    tables = ["sqlembed_backlog"] if not every or every[0].has_backlog else []
+    tables += ["sqlembed_block"] if not every or every[0].has_blocks else []
+    if (yield from catalog.has_catalog()):
+        for table in tables:
+            found += yield from _of_unknown(table)
     total = sum(count for count, _ in found)
     return [Finding(None, "left over", total, found[0][1], MEANINGS["left over"])] if total else []
 
 
-def _unknown_waiting() -> Plan[list[tuple[int, SqlValue]]]:
+def _of_unknown(table: str) -> Plan[list[tuple[int, SqlValue]]]:
     try:
-        ((count, index_id),) = yield Statement(UNKNOWN_WAITING)
+        ((count, index_id),) = yield Statement(UNKNOWN.format(table))
     except StatementError:  # an older format, and no index
         return []
     return [(int(str(count)), index_id)] if count else []

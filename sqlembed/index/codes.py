@@ -1,220 +1,244 @@
-"""The tables of codes: which of them are written, what deletes leave in them, making them anew.
+"""Codes of vectors, and how near they are to a query: what chooses candidates in a large index.
 
-A vec0 table keeps the slots of rows that were deleted. So codes are made anew beside the old
-ones, in slices; whoever stores meanwhile writes to both, and the catalog then names the new table.
+A component has four bits, of its distance from the centre of the vectors; and its sign stands once
+more by itself. So most vectors are ruled out by how many signs they share with the query, which is
+a count of bits, and the best of the others by the four bits. What is left is compared exactly.
 """
 
-import json
-import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from sqlembed import vectors
-from sqlembed.errors import SchemaError
-from sqlembed.index import catalog
-from sqlembed.index import source as sources
-from sqlembed.index.catalog import Index
-from sqlembed.plan import Boundary, Many, Plan, Row, SqlValue, Statement, StatementError
+from sqlembed.index import compare
 
-SLICE_CHUNKS = 1000
-"""That one transaction codes: some 20 ms."""
-LEAST_DEAD = 4096
-"""Slots of deleted rows that are worth the work; of 384 dimensions, 1.6 MB."""
+Vectors: TypeAlias = npt.NDArray[np.float32]
+Numbers: TypeAlias = npt.NDArray[np.int64]
 
-TABLES = """
-SELECT name FROM main.sqlite_schema
-WHERE type = 'table' AND (name = ?1 OR name GLOB ?1 || '_[0-9]*') AND sql LIKE 'CREATE VIRTUAL%'"""
-CREATE = "CREATE VIRTUAL TABLE main.{} USING vec0(code int8[{}])"
-CURRENT = "SELECT codes FROM main.sqlembed_catalog WHERE index_id = ?"
-SWAP = "UPDATE main.sqlembed_catalog SET codes = ? WHERE index_id = ?"
-SPACE = """
-SELECT (SELECT count(*) FROM main.{codes}_rowids), (SELECT total(size) FROM main.{codes}_chunks)"""
-SLICE_END = """
-SELECT max(chunk) FROM (SELECT chunk FROM main.{} WHERE chunk >= ? ORDER BY chunk LIMIT ?)"""
-UNCODED = """
-SELECT chunk, vector FROM main.{chunks} WHERE chunk BETWEEN ? AND ?
-AND NOT EXISTS (SELECT 1 FROM main.{codes}_rowids WHERE rowid = chunk) ORDER BY chunk"""
-COUNTS = "SELECT (SELECT count(*) FROM main.{}), (SELECT count(*) FROM main.{}_rowids)"
-INSERT = "INSERT INTO main.{}(rowid, code) VALUES (?, vec_int8(?))"
-PARTS = ("info", "chunks", "rowids", "vector_chunks00")
-PART = "CREATE TABLE IF NOT EXISTS main.{}_{}(x)"
-HERE = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name GLOB ? || '_*'"
-SLOTS = """
-SELECT chunk_id, size, validity, rowids FROM main.{}_chunks
-WHERE chunk_id > ? ORDER BY chunk_id LIMIT 1"""
-PLACES = """
-SELECT rowid, chunk_id, chunk_offset FROM main.{}_rowids
-WHERE rowid IN (SELECT value FROM json_each(?))"""
-COUNT = "SELECT count(*), min(rowid) FROM main.{}_rowids"
-# Where the connection reads from any table this fails cleanly, and dropping a vec0 table half done.
-PROBE = "CREATE TEMP TABLE IF NOT EXISTS sqlembed_probe(x); DROP TABLE temp.sqlembed_probe"
+LEVELS = 16
+REACH = 3.0
+"""The outermost level lies at so many times the root mean square distance from the centre."""
+LARGE_SHARE = 3
+"""A sign counts three times in this part of the components, where the query is farthest from the
+centre. So a third as many codes have to be looked at again, of 200,000, for the same recall."""
+WORD_BITS = 64
+_HEAD = struct.Struct("<IIfIfI")
 
 
-def numbered(index: Index) -> Plan[dict[int, str]]:
-    """The tables of codes that *index* has, by their numbers; more than one while it is changed."""
-    first = f"sqlembed_code_{index.index_id}"
-    names = [str(name) for (name,) in (yield Statement(TABLES, (first,)))]
-    return {number(name): name for name in sorted(names) if re.fullmatch(first + r"(_\d+)?", name)}
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What codes are relative to. Those of one frame can be put together."""
+
+    centre: Vectors
+    """Float32 of shape (dimension,)."""
+    step: float
+    """Between two levels."""
+    made_of: int
+    """How many chunks the index had when the frame was made."""
+
+    @staticmethod
+    def of(vectors: Vectors, made_of: int = 0) -> "Frame":
+        """The one that suits *vectors* best, at least one."""
+        centre = vectors.mean(axis=0, dtype=np.float64).astype("<f4")
+        spread = float(np.sqrt(np.mean((vectors - centre) ** 2, dtype=np.float64)))
+        # Of a single vector, or many equal ones, everything is at the centre.
+        step = float(np.float32(2 * REACH * max(spread, 1e-6) / LEVELS))
+        return _frame(centre.tobytes(), step, made_of)
 
 
-def drop(table: str) -> Plan[None]:
-    """Remove a table of codes, also one of which parts are missing: vec0 drops none then."""
-    here = {name for (name,) in (yield Statement(HERE, (table,)))}
-    for part in PARTS:
-        if f"{table}_{part}" not in here:
-            yield Statement(PART.format(table, part))
-    yield Statement(f"DROP TABLE main.{table}")
+@lru_cache(maxsize=256)
+def _frame(centre: bytes, step: float, made_of: int) -> Frame:
+    """The same object for the same frame."""
+    return Frame(np.frombuffer(centre, "<f4"), step, made_of)
 
 
-def misplaced(index: Index) -> Plan[Row]:
-    """How many codes vec0 finds by their rowid and not among the nearest, or the reverse; and one.
+@dataclass(frozen=True)
+class Codes:
+    """Codes of n chunks, in the order of their numbers."""
 
-    It keeps where a row is, and which slots are used; the nearest are looked for by the latter.
-    """
-    table, right, used, after = index.code_table, 0, 0, sources.LOWEST
-    while blocks := (yield Statement(SLOTS.format(table), (after,))):
-        ((after, size, validity, rowids),) = blocks  # type: ignore[assignment]
-        if not (isinstance(validity, bytes) and isinstance(rowids, bytes)):
-            continue
-        if not len(validity) * 8 == len(rowids) // 8 == size:
-            continue
-        (slots,) = np.nonzero(np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little"))
-        ids = np.frombuffer(rowids, "<i8")[slots].tolist()
-        places = yield Statement(PLACES.format(table), (json.dumps(ids),))
-        expected = zip(ids, [after] * len(ids), slots.tolist(), strict=True)
-        right += len(set(places) & set(expected))
-        used += len(ids)
-    ((rows, one),) = yield Statement(COUNT.format(table))
-    return max(int(str(rows)), used) - right, one
+    frame: Frame
+    chunks: Numbers
+    """Int64 of shape (n,), ascending."""
+    keys: Numbers
+    """Of the chunks' rows; int64 of shape (n,)."""
+    signs: npt.NDArray[np.uint64]
+    """A bit a component, set where it is not below the centre; of shape (words, n)."""
+    levels: npt.NDArray[np.uint8]
+    """Two components a byte, the first of them high; of shape (n, ceil(dimension / 2))."""
+    error: float
+    """The largest distance of a vector from what its code stands for."""
 
-
-def number(table: str) -> int:
-    """0 of the first table of an index; each one made anew has a higher one."""
-    match = re.fullmatch(r"sqlembed_code_\d+_(\d+)", table)
-    return int(match[1]) if match else 0
-
-
-def written(index: Index) -> Plan[list[str]]:
-    """The tables that a change of chunks is written to: the one in use, and a newer one."""
-    tables = yield from numbered(index)
-    in_use = number(index.code_table)
-    return [name for n, name in tables.items() if n >= in_use] or [index.code_table]
-
-
-def add(index: Index, first: int, blobs: list[SqlValue]) -> Plan[None]:
-    """Store the codes of vectors, whose chunks have numbers from *first*."""
-    numbered_blobs: list[Row] = [(first + n, blob) for n, blob in enumerate(blobs)]
-    for table in (yield from written(index)):
-        yield Many(INSERT.format(table), _coded(index, numbered_blobs))
-
-
-def forget(index: Index, chunks: list[Row]) -> Plan[None]:
-    """Remove the codes of chunks."""
-    for table in (yield from written(index)):
-        yield Many(f"DELETE FROM main.{table} WHERE rowid = ?", chunks)
-
-
-def wasteful(index: Index) -> Plan[bool]:
-    """Whether more than half of the table's slots are of rows that were deleted."""
-    try:
-        ((rows, slots),) = yield Statement(SPACE.format(codes=index.code_table))
-    except StatementError:  # it is damaged, or laid out by another sqlite-vec
-        return False
-    used = int(str(rows))
-    return float(str(slots)) - used > max(used, LEAST_DEAD)
-
-
-def tidy(index: Index) -> Plan[bool]:
-    """Make the codes anew if that frees much, or was begun; drop what is not used any more.
-
-    :returns: whether most rows were deleted ones
-    """
-    now = yield from catalog.now(index)
-    if now is None:
-        return False
-    tables, in_use = (yield from numbered(now)), number(now.code_table)
-    frees = yield from wasteful(now)
-    if frees or max(tables, default=0) > in_use:
-        yield from renew(now)
-    elif min(tables, default=in_use) < in_use:
-        yield from _drop_old(now)
-    return frees
-
-
-def renew(index: Index) -> Plan[None]:
-    """Make the codes anew from the vectors; goes on with what was begun before.
-
-    :raises SchemaError: they do not come out in step
-    """
-    yield Boundary.BEGIN
-    if not (yield from catalog.still(index)):
-        yield Boundary.COMMIT
-        return
-    tables = yield from numbered(index)
-    newest = max(tables, default=0)
-    new = tables.get(newest, "")
-    if newest <= number(index.code_table):
-        new = f"sqlembed_code_{index.index_id}_{max(newest, number(index.code_table)) + 1}"
-        yield Statement(CREATE.format(new, index.dimension))
-    yield Boundary.COMMIT
-    after: int | None = sources.LOWEST
-    while after is not None:
-        yield Boundary.BEGIN
-        if new not in (yield from numbered(index)).values():  # another has made newer ones
-            yield Boundary.COMMIT
-            return
-        after = yield from _code_slice(index, new, after)
-        yield Boundary.COMMIT
-    yield Boundary.BEGIN
-    now = yield from catalog.now(index)
-    if now is None or number(now.code_table) >= number(new):
-        yield Boundary.COMMIT
-        return
-    ((chunks, codes),) = yield Statement(COUNTS.format(index.chunk_table, new))
-    if chunks != codes:
-        yield from drop(new)
-        yield Boundary.COMMIT
-        raise SchemaError(
-            f"the codes of index {index.name} could not be made anew: {chunks!s} chunks gave"
-            f" {codes!s} codes; call it again"
+    @classmethod
+    def of(cls, frame: Frame, chunks: Numbers, keys: Numbers, vectors: Vectors) -> "Codes":
+        """The codes of *vectors*, of shape (n, dimension)."""
+        apart = vectors - frame.centre
+        levels = np.clip(np.floor(apart / np.float32(frame.step)) + LEVELS // 2, 0, LEVELS - 1)
+        apart -= (levels - (LEVELS - 1) / 2) * np.float32(frame.step)
+        error = float(np.sqrt(np.square(apart).sum(axis=1).max(initial=0.0)))
+        signs = _signs(levels >= LEVELS // 2)
+        bytes_ = levels.astype(np.uint8)
+        if bytes_.shape[1] % 2:
+            bytes_ = np.pad(bytes_, ((0, 0), (0, 1)))
+        return cls(
+            frame,
+            np.ascontiguousarray(chunks, "<i8"),
+            np.ascontiguousarray(keys, "<i8"),
+            signs,
+            np.ascontiguousarray(bytes_[:, ::2] << 4 | bytes_[:, 1::2]),
+            error,
         )
-    yield Statement(SWAP, (new, index.index_id))
-    yield Boundary.COMMIT
-    yield from _drop_old(index)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Codes":
+        """What :meth:`to_bytes` wrote.
+
+        :raises ValueError: it is something else
+        """
+        count, dimension, frame, error = _head(content)
+        if not count or not dimension or len(content) != size(count, dimension):
+            raise ValueError(
+                f"{len(content)} bytes are not {count} codes of {dimension} dimensions"
+            )
+        at = frame_bytes(dimension)
+
+        def read(kind: str, number: int) -> npt.NDArray[Any]:
+            nonlocal at
+            array = np.frombuffer(content, kind, number, at)
+            at += array.nbytes
+            return array
+
+        chunks, keys = read("<i8", count), read("<i8", count)
+        signs = read("<u8", count * _words(dimension)).reshape(-1, count)
+        levels = read("u1", count * _half(dimension)).reshape(count, -1)
+        return cls(frame, chunks, keys, signs, levels, error)
+
+    def to_bytes(self) -> bytes:
+        """As it is stored; when it is read, nothing of it is copied."""
+        centre = self.frame.centre
+        parts = [
+            _HEAD.pack(len(self), len(centre), self.frame.step, self.frame.made_of, self.error, 0),
+            np.pad(centre, (0, len(centre) % 2)).tobytes(),
+            *(part.tobytes() for part in (self.chunks, self.keys, self.signs, self.levels)),
+        ]
+        return b"".join(parts)
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Memory that they take."""
+        return size(len(self), len(self.frame.centre))
+
+    def some(self, which: npt.NDArray[np.generic]) -> "Codes":
+        """Those chosen by a mask or by their places."""
+        return Codes(
+            self.frame,
+            self.chunks[which],
+            self.keys[which],
+            np.ascontiguousarray(self.signs[:, which]),
+            self.levels[which],
+            self.error,
+        )
+
+    @cached_property
+    def fixed_signs(self) -> compare.Fixed[np.uint64]:
+        """*signs* with their address."""
+        return compare.Fixed(self.signs)
+
+    @cached_property
+    def fixed_levels(self) -> compare.Fixed[np.uint8]:
+        """*levels* with their address."""
+        return compare.Fixed(self.levels)
 
 
-def _code_slice(index: Index, table: str, start: int) -> Plan[int | None]:
-    """Code the next chunks from *start*; where to go on, or None at the end."""
-    ((last,),) = yield Statement(SLICE_END.format(index.chunk_table), (start, SLICE_CHUNKS))
-    if last is None:
-        return None
-    sql = UNCODED.format(chunks=index.chunk_table, codes=table)
-    rows = yield Statement(sql, (start, last))
-    yield Many(INSERT.format(table), _coded(index, rows))
-    return int(str(last)) + 1
+class Asked:
+    """A query, as codes of one frame are compared with it."""
+
+    def __init__(self, frame: Frame, query: Vectors) -> None:
+        """*query* is a unit vector of shape (dimension,)."""
+        apart = query - frame.centre
+        rank = len(query) - max(1, len(query) // LARGE_SHARE)
+        least = np.partition(np.abs(apart), rank)[rank]
+        self._signs = _signs(apart[np.newaxis] >= 0)[:, 0].copy()
+        self._large = _signs(np.abs(apart)[np.newaxis] >= least)[:, 0].copy()
+        weights = query * np.float32(frame.step)
+        # A level stands for the middle of what it spans.
+        self._least = np.float32(frame.centre @ query - (LEVELS - 1) / 2 * weights.sum())
+        self._high, self._low = weights[::2].copy(), np.zeros(_half(len(query)), np.float32)
+        self._low[: len(query) // 2] = weights[1::2]
+
+    def apart(self, blocks: Sequence[Codes]) -> npt.NDArray[np.uint16]:
+        """How far each code of *blocks* is apart from the query, by its signs; of shape (n,)."""
+        return compare.apart([each.fixed_signs for each in blocks], self._signs, self._large)
+
+    def cosines(self, blocks: Sequence[Codes], which: Numbers, places: Numbers) -> Vectors:
+        """About what the cosines of codes and the query are.
+
+        :param which: the number of each one's block; *places* where it is in there
+        """
+        levels = [each.fixed_levels for each in blocks]
+        found = compare.products(levels, which, places, self._high, self._low)
+        found += self._least
+        return found
 
 
-def _coded(index: Index, rows: list[Row]) -> list[Row]:
-    """(chunk, code) of (chunk, vector); what is no vector of this width has an empty code."""
-    size = index.dimension * vectors.FLOAT_BYTES
-    zeros = bytes(size)
-    whole = [v if isinstance(v, bytes) and len(v) == size else zeros for _, v in rows]
-    floats = np.frombuffer(b"".join(whole), dtype="<f4").reshape(-1, index.dimension)
-    codes = vectors.code(np.nan_to_num(floats))
-    return [(chunk, code.tobytes()) for (chunk, _), code in zip(rows, codes, strict=True)]
+def joined(parts: Sequence[Codes]) -> Codes:
+    """Codes of one frame, at least one of them, put together in their order."""
+    return Codes(
+        parts[0].frame,
+        np.concatenate([part.chunks for part in parts]),
+        np.concatenate([part.keys for part in parts]),
+        np.concatenate([part.signs for part in parts], axis=1),
+        np.concatenate([part.levels for part in parts]),
+        max(part.error for part in parts),
+    )
 
 
-def _drop_old(index: Index) -> Plan[None]:
-    """Drop the tables before the one in use, unless this connection reads from a table."""
-    yield Boundary.BEGIN
-    now = yield from catalog.now(index)
-    in_use = number(now.code_table) if now is not None else 0
-    old = [name for n, name in (yield from numbered(index)).items() if n < in_use]
-    try:
-        if old:
-            yield Statement(PROBE)
-        for name in old:
-            yield from drop(name)
-    except StatementError:
-        pass  # the next one does it
-    yield Boundary.COMMIT
+def frame_of(content: bytes) -> Frame:
+    """The frame of codes of which at least the first :func:`frame_bytes` are *content*.
+
+    :raises ValueError: it is something else
+    """
+    return _head(content)[2]
+
+
+def frame_bytes(dimension: int) -> int:
+    """Bytes before the codes."""
+    return _HEAD.size + 4 * (dimension + dimension % 2)
+
+
+def size(count: int, dimension: int) -> int:
+    """Bytes of so many codes."""
+    each = 8 + 8 + 8 * _words(dimension) + _half(dimension)
+    return frame_bytes(dimension) + count * each
+
+
+def _head(content: bytes) -> tuple[int, int, Frame, float]:
+    """How many codes these are, of how many dimensions, their frame and error."""
+    if len(content) >= _HEAD.size:
+        count, dimension, step, made_of, error, _ = _HEAD.unpack_from(content)
+        if len(content) >= frame_bytes(dimension):
+            centre = content[_HEAD.size : _HEAD.size + 4 * dimension]
+            return count, dimension, _frame(centre, step, made_of), error
+    raise ValueError(f"{len(content)} bytes are too few for codes")
+
+
+def _signs(above: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint64]:
+    """The bits of *above*, of shape (n, dimension), as words of shape (words, n)."""
+    packed = np.packbits(above, axis=1, bitorder="little")
+    filled = np.zeros((len(packed), 8 * _words(above.shape[1])), np.uint8)
+    filled[:, : packed.shape[1]] = packed
+    return np.ascontiguousarray(filled.view("<u8").T)
+
+
+def _words(dimension: int) -> int:
+    return -(-dimension // WORD_BITS)
+
+
+def _half(dimension: int) -> int:
+    return -(-dimension // 2)

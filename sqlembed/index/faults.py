@@ -14,8 +14,9 @@ import numpy as np
 
 from sqlembed import vectors
 from sqlembed.engine.space import Space
+from sqlembed.errors import SchemaError
+from sqlembed.index import blocks, waiting
 from sqlembed.index import source as sources
-from sqlembed.index import waiting
 from sqlembed.index.catalog import Index
 from sqlembed.index.known import UNIT_TOLERANCE
 from sqlembed.plan import Plan, Row, SqlValue, Statement, quote
@@ -36,9 +37,7 @@ AMONG_WAITING = """
 SELECT key FROM (SELECT value AS key FROM json_each(?)) AS sqlembed_ours WHERE NOT ({})"""
 VECTORS = """
 SELECT chunk, key, vector FROM main.{} WHERE chunk >= ? ORDER BY chunk LIMIT ?"""
-CODES = """
-SELECT codes.rowid, codes.code
-FROM json_each(?) AS wanted CROSS JOIN main.{} AS codes ON codes.rowid = wanted.value"""
+CODED = "SELECT chunk, key, vector FROM main.{} WHERE chunk BETWEEN ? AND ? ORDER BY chunk"
 
 
 @dataclass
@@ -73,8 +72,6 @@ class VectorFaults:
     width: list[Row] = field(default_factory=list)
     not_finite: list[Row] = field(default_factory=list)
     not_unit: list[Row] = field(default_factory=list)
-    codes: list[Row] = field(default_factory=list)
-    """Those whose code is another."""
     following: int | None = None
     """Where the next slice begins; None at the end."""
 
@@ -134,11 +131,8 @@ def rows(index: Index, start: int, most: int, *, words: bool) -> Plan[RowFaults]
     return found
 
 
-def chunks(index: Index, start: int, *, codes: bool) -> Plan[VectorFaults]:
-    """Look at the vectors of the next chunks from the number *start*.
-
-    :param codes: whether to compare their codes, too
-    """
+def chunks(index: Index, start: int) -> Plan[VectorFaults]:
+    """Look at the vectors of the next chunks from the number *start*."""
     found = VectorFaults()
     listed = yield Statement(VECTORS.format(index.chunk_table), (start, SLICE_CHUNKS))
     if not listed:
@@ -157,21 +151,59 @@ def chunks(index: Index, start: int, *, codes: bool) -> Plan[VectorFaults]:
     for row, is_finite, is_unit in zip(whole, finite, unit, strict=True):
         if not is_unit:
             (found.not_unit if is_finite else found.not_finite).append(row)
-    if codes:
-        sound = [row for row, is_unit in zip(whole, unit, strict=True) if is_unit]
-        asked = (json.dumps([row[0] for row in sound]),)
-        rows = yield Statement(CODES.format(index.code_table), asked)
-        stored = {row[0]: row[1] for row in rows}
-        for row, code in zip(sound, vectors.code(matrix[unit]), strict=True):
-            if row[0] in stored and stored[row[0]] != code.tobytes():
-                found.codes.append(row)
-    every = (found.width, found.not_finite, found.not_unit, found.codes)
+    every = (found.width, found.not_finite, found.not_unit)
     waits = yield from waiting_among(index, {row[1] for some in every for row in some})
     for some in every:
         some[:] = [row[:2] for row in some if row[1] not in waits]
     last = int(str(listed[-1][0]))
     found.following = last + 1 if last < sources.HIGHEST else None
     return found
+
+
+def codes(index: Index, start: int) -> Plan[tuple[list[SqlValue], int | None]]:
+    """Look at the codes of the chunks from the number *start* to the end of a block.
+
+    :returns: the numbers of chunks that are not in that block, or with another code or key; and
+        where the next slice begins, None at the end
+    """
+    known = yield from blocks.listed(index)
+    block = next((each for each in known if each.last >= start), None)
+    if block is None:
+        return [], None
+    following = block.last + 1 if block.last < blocks.sealed(known) else None
+    asked = (start, block.last)
+    rows = yield Statement(CODED.format(index.chunk_table), asked)
+    if block not in (yield from blocks.listed(index)):  # another has taken it in meanwhile
+        return [], start
+    every = [chunk for chunk, *_ in rows] or [block.first]
+    try:
+        codes = yield from blocks.read(index, block)
+    except SchemaError:
+        return every, following
+    before = (other.last for other in known if other is not block and other.first <= block.first)
+    numbers = [max(before, default=0), *codes.chunks.tolist()]
+    ends = (codes.chunks[0], codes.chunks[-1])
+    if ends != (block.first, block.last) or any(a >= b for a, b in pairwise(numbers)):
+        return every, following
+    if not rows:
+        return [], following
+    rows = [row for row in rows if isinstance(row[1], int) and _is_sound(index, row[2])]
+    expected = blocks.coded(index, rows, codes.frame)
+    at = np.searchsorted(codes.chunks, expected.chunks).clip(max=len(codes) - 1)
+    same = codes.chunks[at] == expected.chunks
+    same &= codes.keys[at] == expected.keys
+    same &= (codes.levels[at] == expected.levels).all(axis=1)
+    same &= (codes.signs[:, at] == expected.signs).all(axis=0)
+    return expected.chunks[~same].tolist(), following
+
+
+def _is_sound(index: Index, vector: SqlValue) -> bool:
+    """Whether it can be used; else it is found to be wrong itself."""
+    if not isinstance(vector, bytes) or len(vector) != index.dimension * vectors.FLOAT_BYTES:
+        return False
+    floats = np.frombuffer(vector, "<f4")
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(abs(np.linalg.norm(floats.astype(np.float64)) - 1.0) < UNIT_TOLERANCE)
 
 
 def space_of(index: Index) -> Space:

@@ -31,7 +31,6 @@ RENEW_SECONDS = 20.0
 SET_ASIDE = """
 SELECT key FROM main.sqlembed_backlog WHERE index_id = ? AND due IS NULL AND generation <= ?"""
 
-VEC0_FAILS = "Internal sqlite-vec error"
 
 _texts_at_once: dict[str, int] = {}
 """By embedding space: what was found to take a good time."""
@@ -51,7 +50,7 @@ def flush(engine: Engine, index: Index, most: int | None = None) -> Plan[int]:
 
     :returns: the number of rows brought up to date
     :raises InputError: some rows fail; the others are stored
-    :raises SchemaError: the index misses changes, or its codes find no room
+    :raises SchemaError: the index misses changes, or its codes are damaged
     """
     failed: dict[int, str] = {}
     done = yield from drain(engine, index, most, failed)
@@ -67,7 +66,7 @@ def drain(
 
     :param failed: takes why rows fail, by key
     :returns: the number of rows brought up to date
-    :raises SchemaError: the index misses changes, or its codes find no room
+    :raises SchemaError: the index misses changes, or its codes are damaged
     :raises SpaceError: it holds vectors of another model
     """
     if not (yield from catalog.is_watched(index)):
@@ -77,15 +76,9 @@ def drain(
     check_space(engine, index)
     try:
         return (yield from _store_all(engine, index, most, {} if failed is None else failed))
-    except StatementError as error:
+    except StatementError:
         if not (yield from catalog.still(index)):
             return 0  # dropped meanwhile, and its tables with it
-        if VEC0_FAILS in str(error):  # it keeps SQLite's own reason to itself
-            raise SchemaError(
-                f"index {index.name}: its codes cannot be written ({error}); most likely the disk"
-                " or the database is full: make room, then flush again; or they are damaged: SELECT"
-                f" sqlembed_repair('{index.name}')"
-            ) from error
         raise
 
 

@@ -42,7 +42,8 @@ def watch() -> Plan[None]:
 def store_entry(engine: Engine, index_id: int, generation: int) -> Plan[int]:
     """Store one row, called by the trigger; 0 if it has to wait."""
     for index in (yield from catalog.listed()):
-        if index.index_id == index_id:
+        # What an older format keeps beside the vectors is not known here any more.
+        if index.index_id == index_id and index.has_blocks:
             try:
                 return int((yield from _store_row(engine, index, generation)))
             except UndoneError:

@@ -14,47 +14,39 @@ import numpy.typing as npt
 
 from sqlembed import vectors
 from sqlembed.engine.interface import Engine
-from sqlembed.index import fresh
+from sqlembed.index import fresh, resident
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index, check_watched
 from sqlembed.index.embedding import Embedded
 from sqlembed.plan import Plan, SqlValue, Statement
 
-EXACT_CHUNKS = 10_000
-"""Up to this many chunks every stored vector is compared."""
-MOST_CODES = 4096
-"""Candidates that ``vec0`` gives at most; beyond, every vector is compared."""
-CANDIDATES = 4
-"""Candidates by code for each chunk asked for: recall was 1.0 with three."""
-CODE_ERROR = 0.02
-"""A distance by codes is never so far from that of the vectors: 0.011 at most for 1,500 SMS, each
-compared with all."""
-FEW = 0.1
-"""The share of the rows up to which the vectors of those that may be found are compared: that
-takes about ten times as long a row as a scan of all codes."""
-HIGHEST_CHUNK = "SELECT max(chunk) FROM main.{}"
-COUNT_ROWS = "SELECT count(DISTINCT key) FROM main.{}"
-COUNT_CHUNKS = "SELECT count(*) FROM (SELECT key FROM main.{} ORDER BY key LIMIT {})"
+SPARE = 40
+"""Chunks that are compared exactly, beside three times those that are wanted."""
+FEW_KEYS = 256
+"""Rows that may be found, up to which all of them are compared."""
+EXACT_SHARE = 8
+"""Where one of so many chunks would be looked up, all are read in their order, which is faster."""
+MOST_LOOKED_UP = 4096
+"""Chunks that are looked up by their numbers; if it would be more, every vector is compared."""
 VECTORS = "SELECT vector FROM main.{} WHERE key IN ({})"
 AMONG = "key IN (SELECT value FROM json_each(?3))"
 EXACT = """
 SELECT key, start, stop, vec_distance_l2(vector, ?1) AS l2
-FROM main.{chunks} WHERE {condition} ORDER BY l2 LIMIT ?2"""
+FROM main.{chunks} WHERE {condition} ORDER BY l2, chunk LIMIT ?2"""
 CHUNKS_IN_BOUNDS = """
-SELECT * FROM (
-    SELECT key, start, stop, vec_distance_l2(vector, ?1) AS l2 FROM main.{chunks} WHERE {condition}
-) WHERE l2 * l2 / 2 BETWEEN ?4 AND ?5 ORDER BY l2 LIMIT ?2"""
+SELECT key, start, stop, l2 FROM (
+    SELECT *, vec_distance_l2(vector, ?1) AS l2 FROM main.{chunks} WHERE {condition}
+) WHERE l2 * l2 / 2 BETWEEN ?4 AND ?5 ORDER BY l2, chunk LIMIT ?2"""
 # SQLite takes start and stop from the chunk that has the least.
 ROWS_IN_BOUNDS = """
-SELECT * FROM (
-    SELECT key, start, stop, min(vec_distance_l2(vector, ?1)) AS l2
+SELECT key, start, stop, l2 FROM (
+    SELECT chunk, key, start, stop, min(vec_distance_l2(vector, ?1)) AS l2
     FROM main.{chunks} WHERE {condition} GROUP BY key
-) WHERE l2 * l2 / 2 BETWEEN ?4 AND ?5 ORDER BY l2 LIMIT ?2"""
-COARSE = """
-SELECT key, start, stop, vec_distance_l2(vector, ?1) AS distance
-FROM main.{chunks}
-WHERE chunk IN (SELECT rowid FROM main.{codes} WHERE code MATCH vec_int8(?2) AND k = ?3)
-AND {condition} ORDER BY distance"""
+) WHERE l2 * l2 / 2 BETWEEN ?4 AND ?5 ORDER BY l2, chunk LIMIT ?2"""
+LOOK_UP = """
+SELECT key, start, stop, vec_distance_l2(vector, ?1) AS l2
+FROM main.{chunks} WHERE chunk IN (SELECT value FROM json_each(?2)) AND {condition}
+ORDER BY l2, chunk"""
 
 
 UNBOUNDED = (-math.inf, math.inf)
@@ -229,22 +221,74 @@ def _stored(
 ) -> Plan[tuple[list[Hit], bool]]:
     """The *wanted* nearest stored chunks, and whether these are all in *scope* that there are."""
     blob = vectors.to_blob(query)
-    candidates = yield from _candidates(index, wanted, scope)
-    if candidates:
-        code = vectors.code(query).tobytes()
-        sql = COARSE.format(
-            chunks=index.chunk_table, codes=index.code_table, condition=scope.current
-        )
-        hits = hits_of((yield Statement(sql, (blob, code, candidates))))
-        whole = bool(hits) and hits[-1].distance - CODE_ERROR > scope.bounds[1]
-        if scope.keys is None:
-            return hits, whole
-        keys = set(scope.keys)
-        hits = [hit for hit in hits if hit.key in keys]
-        if whole or len(hits) >= CANDIDATES * wanted:
-            return hits, whole
+    few = scope.keys is not None and len(scope.keys) <= FEW_KEYS
+    if not few and scope.bounds[0] == -math.inf:
+        found = yield from _looked_up(index, query, blob, wanted, scope)
+        if found is not None:
+            return found
     rows = yield _exact(index, blob, wanted, scope)
     return hits_of(rows), len(rows) < wanted
+
+
+def _looked_up(
+    index: Index, query: npt.NDArray[np.float32], blob: bytes, wanted: int, scope: Scope
+) -> Plan[tuple[list[Hit], bool] | None]:
+    """Likewise, of chunks that are looked up since they are near by their codes.
+
+    :returns: None where it is better to compare every vector
+    """
+    known = yield from resident.state(index)
+    keys = None if scope.keys is None else np.array(scope.keys, np.int64)
+    most = 3 * wanted + SPARE
+    while most <= MOST_LOOKED_UP and most * EXACT_SHARE < known.count:
+        near = yield from resident.nearest(index, known, query, most, keys)
+        hits = yield from _look_up(index, blob, near.chunks, scope)
+        others = (
+            []
+            if known.tail is not None
+            else (yield from _in_tail(index, blob, wanted, known, scope))
+        )
+        if near.whole and len(others) < wanted:
+            return _sorted([*hits, *others]), True
+        # What is farther than the last that was proposed may be farther than what was not, too.
+        horizon = math.inf if near.whole else 1.0 - float(near.cosines[-1])
+        hits = _sorted([*hits, *(hit for hit in others if hit.distance <= horizon)])
+        # Some may be missing since they wait, or are deleted.
+        if len(hits) >= wanted + wanted // 2:
+            if hits[wanted - 1].distance <= scope.bounds[1]:
+                return hits[:wanted], False
+            break
+        most *= 8
+    if scope.bounds[1] == math.inf or known.count <= EXACT_SHARE * wanted:
+        return None
+    near = yield from resident.within(index, known, query, 1.0 - scope.bounds[1], keys)
+    if len(near.chunks) > MOST_LOOKED_UP:
+        return None
+    hits = yield from _look_up(index, blob, near.chunks, scope)
+    others = yield from _in_tail(index, blob, wanted, known, scope)
+    return _sorted([*hits, *others]), len(others) < wanted
+
+
+def _look_up(
+    index: Index, blob: bytes, chunks: npt.NDArray[np.int64], scope: Scope
+) -> Plan[list[Hit]]:
+    """Those of *chunks* that are there and in *scope*."""
+    sql = LOOK_UP.format(chunks=index.chunk_table, condition=scope.current)
+    hits = hits_of((yield Statement(sql, (blob, json.dumps(chunks.tolist())))))
+    keys = None if scope.keys is None else set(scope.keys)
+    return [hit for hit in hits if keys is None or hit.key in keys]
+
+
+def _in_tail(
+    index: Index, blob: bytes, wanted: int, known: resident.State, scope: Scope
+) -> Plan[list[Hit]]:
+    """The *wanted* nearest chunks that are in no block."""
+    scope = scope._replace(current=f"{scope.current} AND chunk > {known.end}")
+    return hits_of((yield _exact(index, blob, wanted, scope)))
+
+
+def _sorted(hits: Iterable[Hit]) -> list[Hit]:
+    return sorted(hits, key=lambda hit: hit.distance)
 
 
 def _exact(index: Index, blob: bytes, wanted: int, scope: Scope) -> Statement:
@@ -258,28 +302,6 @@ def _exact(index: Index, blob: bytes, wanted: int, scope: Scope) -> Statement:
     if bounded:
         values += scope.bounds
     return Statement(sql.format(chunks=index.chunk_table, condition=condition), values)
-
-
-def _candidates(index: Index, wanted: int, scope: Scope) -> Plan[int]:
-    """How many chunks to take by their codes; 0 to compare the vectors themselves."""
-    candidates = CANDIDATES * wanted
-    if candidates > MOST_CODES or scope.bounds[0] > -math.inf or not (yield from _is_large(index)):
-        return 0
-    if scope.keys is None:
-        return candidates
-    rows = int(str((yield Statement(COUNT_ROWS.format(index.chunk_table)))[0][0]))
-    if len(scope.keys) <= FEW * rows:
-        return 0
-    # So many that among them are enough that may be found, unless these lie far away.
-    return min(MOST_CODES, 2 * candidates * rows // len(scope.keys))
-
-
-def _is_large(index: Index) -> Plan[bool]:
-    highest = yield Statement(HIGHEST_CHUNK.format(index.chunk_table))
-    if int(str(highest[0][0] or 0)) <= EXACT_CHUNKS:
-        return False
-    rows = yield Statement(COUNT_CHUNKS.format(index.chunk_table, EXACT_CHUNKS + 1))
-    return int(str(rows[0][0])) > EXACT_CHUNKS
 
 
 def present(index: Index, hits: list[Hit]) -> Plan[list[tuple[Hit, SqlValue, str]]]:

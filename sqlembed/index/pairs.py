@@ -13,12 +13,6 @@ AND NOT EXISTS (SELECT 1 FROM main.{chunks} WHERE key = sqlembed_ours.key)"""
 UNMAPPED = """
 FROM main.{table} WHERE {present}
 AND NOT EXISTS (SELECT 1 FROM main.{keys} AS sqlembed_keys WHERE {same})"""
-UNCODED = """
-SELECT count(*), min(chunk) FROM main.{chunks} AS sqlembed_ours WHERE {waits_not}
-AND NOT EXISTS (SELECT 1 FROM main.{codes}_rowids WHERE rowid = sqlembed_ours.chunk)"""
-CODES_TOO_MANY = """
-SELECT count(*), min(rowid) FROM main.{codes}_rowids AS code
-WHERE NOT EXISTS (SELECT 1 FROM main.{chunks} WHERE chunk = code.rowid)"""
 UNSIZED = """
 SELECT count(*), min(id) FROM main.{words}_content AS word
 WHERE NOT EXISTS (SELECT 1 FROM main.{words}_docsize WHERE id = word.id)"""
@@ -27,16 +21,6 @@ FROM (
     SELECT id FROM main.{words}_content UNION ALL SELECT id FROM main.{words}_docsize AS size
     WHERE NOT EXISTS (SELECT 1 FROM main.{words}_content WHERE id = size.id)
 ) AS word WHERE NOT EXISTS (SELECT 1 FROM main.{chunks} WHERE chunk = word.id)"""
-
-
-def codes_out_of_step(index: Index) -> Plan[list[Row]]:
-    """How many chunks have no code, and how many codes no chunk, each with one of them."""
-    waits_not = waiting.nowhere(index, "sqlembed_ours")
-    names = {"chunks": index.chunk_table, "codes": index.code_table, "waits_not": waits_not}
-    rows: list[Row] = []
-    for sql in (UNCODED, CODES_TOO_MANY):
-        rows += yield Statement(sql.format(**names))
-    return rows
 
 
 def words_out_of_step(index: Index) -> Plan[list[Row]]:

@@ -7,12 +7,12 @@ from sqlembed.plan import Plan, Statement
 
 SECONDS = 60
 NOTE = """
-INSERT INTO main.sqlembed_rate(index_id, at, rows) VALUES (?, ?, ?)
+INSERT INTO main.sqlembed_pace(index_id, at, rows) VALUES (?, ?, ?)
 ON CONFLICT(index_id, at) DO UPDATE SET rows = rows + excluded.rows"""
-PRUNE = f"DELETE FROM main.sqlembed_rate WHERE index_id = ?1 AND abs(at - ?2) > {SECONDS}"
-FORGET_INDEX = "DELETE FROM main.sqlembed_rate WHERE index_id = ?"
+PRUNE = f"DELETE FROM main.sqlembed_pace WHERE index_id = ?1 AND abs(at - ?2) > {SECONDS}"
+FORGET_INDEX = "DELETE FROM main.sqlembed_pace WHERE index_id = ?"
 RECENT = f"""
-SELECT min(at), sum(rows) FROM main.sqlembed_rate
+SELECT min(at), sum(rows) FROM main.sqlembed_pace
 WHERE index_id = ?1 AND abs(at - ?2) <= {SECONDS}"""
 
 
@@ -26,7 +26,7 @@ def note(index: Index, rows: int) -> Plan[None]:
 
 def recent(index: Index) -> Plan[float]:
     """Rows stored a second since the first that was stored within the last minute."""
-    if not index.has_backlog:
+    if not index.has_blocks:
         return 0.0
     at = int(time())
     ((first, rows),) = yield Statement(RECENT, (index.index_id, at))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from sqlembed.errors import SchemaError, SqlembedError
-from sqlembed.index import catalog, check, codes, faults, pairs, store
+from sqlembed.index import blocks, catalog, check, faults, pairs, store, vec0
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
 from sqlembed.index.triggers import every_key, triggers
@@ -66,6 +66,8 @@ def repair(name: str | None) -> Plan[int]:
 
 def _repair(index: Index) -> Plan[int]:
     index, done, unwatched = yield from _prepare(index)
+    done += len((yield from vec0.tables(index)))
+    yield from vec0.drop_every(index)
     done += yield from _codes(index)
     done += yield from _word_table(index)
     if index.source.mapped:
@@ -163,25 +165,15 @@ def _watch(index: Index) -> Plan[None]:
 
 
 def _codes(index: Index) -> Plan[int]:
-    """Make the codes anew if they are not in step."""
-    tables = yield from codes.numbered(index)
-    damaged = index.code_table not in (yield from check.usable(index))
-    wrong = 1 if damaged else (yield from _wrong_codes(index))
-    if wrong:
-        yield from codes.renew(index)
-    return wrong or len(tables) - 1
-
-
-def _wrong_codes(index: Index) -> Plan[int]:
-    counted = yield from pairs.codes_out_of_step(index)
-    counted.append((yield from codes.misplaced(index)))
-    found = sum(int(str(count)) for count, _ in counted)
+    """Make the codes anew if some are wrong."""
+    done = 0
     start: int | None = sources.LOWEST
     while start is not None:
-        slice_ = yield from faults.chunks(index, start, codes=True)
-        found += len(slice_.codes)
-        start = slice_.following
-    return found
+        wrong, start = yield from faults.codes(index, start)
+        done += len(wrong)
+    if done:
+        yield from blocks.renew(index)
+    return done
 
 
 def _word_table(index: Index) -> Plan[int]:
@@ -232,7 +224,7 @@ def _vectors(index: Index) -> Plan[int]:
     done = 0
     start: int | None = sources.LOWEST
     while start is not None:
-        slice_ = yield from faults.chunks(index, start, codes=False)
+        slice_ = yield from faults.chunks(index, start)
         done += yield from _queue(index, slice_.unsound)
         start = slice_.following
     return done
@@ -343,15 +335,15 @@ def _sweep() -> Plan[int]:
     for kind, name in (yield from check.strays()):
         with suppress(StatementError):  # a damaged table may be one that cannot be dropped
             if "_code_" in str(name):
-                yield from codes.drop(str(name))
+                yield from vec0.drop(str(name))
             elif "_word_" in str(name):
                 yield from store.drop_words(str(name))
             else:
                 yield Statement(f"DROP {str(kind).upper()} IF EXISTS main.{quote(str(name))}")
             done += 1
-    for table in ("sqlembed_backlog", "sqlembed_rate"):
+    for table in ("sqlembed_backlog", "sqlembed_block", "sqlembed_pace"):
         ((count,),) = yield Statement(COUNT_UNKNOWN.format(table))
         yield Statement(FORGET_UNKNOWN.format(table))
-        done += int(str(count)) if table == "sqlembed_backlog" else 0
+        done += 0 if table == "sqlembed_pace" else int(str(count))
     yield Boundary.COMMIT
     return done

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import SqlembedError
-from sqlembed.index import backlog, catalog, rate, waiting
+from sqlembed.index import backlog, blocks, catalog, codes, rate, waiting
 from sqlembed.index.catalog import Index
 from sqlembed.index.embedding import check_space
 from sqlembed.plan import Plan, Statement, StatementError, quote
@@ -91,10 +91,15 @@ def _problem(engine: Engine, index: Index) -> Plan[str | None]:
 
 def _bytes(index: Index) -> Plan[int | None]:
     """What the tables of *index* take."""
-    # Of every table of codes, also one that is being made or dropped.
-    codes = f"sqlembed_code_{index.index_id}"
-    names = (index.chunk_table, index.key_table, codes, index.word_table)
-    total = 0
+    # Older formats had tables of codes.
+    names = (
+        index.chunk_table,
+        index.key_table,
+        f"sqlembed_code_{index.index_id}",
+        index.word_table,
+    )
+    listed = yield from blocks.listed(index)
+    total = sum(codes.size(each.chunks, index.dimension) for each in listed)
     for name, table in (yield Statement(OWN_TABLES, names)):
         try:
             ((size, rows, pages),) = yield Statement(PAGES, (name,))

@@ -1,7 +1,7 @@
-"""An index's own tables: chunks with their vectors (the truth), and the codes to search them.
+"""An index's own tables: chunks with their vectors (the truth), and the words to search them.
 
 A row of a short text costs about 2,050 bytes for the chunk (384 dimensions; two to a
-page of 4,096) and 410 for its code.
+page of 4,096), and in a large index 256 for its code.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable
 
 from sqlembed.engine.space import Space
 from sqlembed.errors import OptionError, SchemaError
-from sqlembed.index import backlog, catalog, codes, rate, waiting
+from sqlembed.index import backlog, blocks, catalog, rate, vec0, waiting
 from sqlembed.index.catalog import Index
 from sqlembed.index.options import Options
 from sqlembed.index.source import Source, mapped_names
@@ -51,7 +51,7 @@ UPDATE main.sqlembed_catalog SET
     name = 'sqlembed_dropped_' || index_id, state = 'dropped', mode = 'deferred', replaces = NULL
 WHERE index_id = ?"""
 RETIRED = "SELECT 1 FROM main.sqlembed_catalog WHERE index_id = ? AND state = 'dropped'"
-FREED_ROWS = 2000
+FREED_ROWS, FREED_BLOCKS = 2000, 4
 """That one transaction removes, so that no writer waits long."""
 SLICE = "SELECT {key} FROM main.{table} WHERE {condition} LIMIT ?2"
 DELETE_SLICE = "DELETE FROM main.{table} WHERE {condition} AND {key} IN ({slice})"
@@ -93,7 +93,6 @@ def create(
     row = (own_name, source.to_json(), *facts, lasting.to_json(), state, replaces)
     index_id = int((yield Statement(CATALOG_ROW, row))[0][0])  # type: ignore[arg-type]
     yield Statement(TABLES.format(id=index_id))
-    yield Statement(codes.CREATE.format(f"sqlembed_code_{index_id}", space.dimension))
     if options.words is not None:
         yield from create_words(name, f"sqlembed_word_{index_id}", options.words)
     if source.mapped:
@@ -185,6 +184,7 @@ def free() -> Plan[None]:
 
 def _free(index: Index) -> Plan[None]:
     yield from _empty(index, "sqlembed_backlog", "key", "index_id = ?1")
+    yield from _empty(index, "sqlembed_block", "block", "index_id = ?1", FREED_BLOCKS)
     yield from _empty(index, index.chunk_table, "chunk", "?1")
     if index.source.mapped:
         yield from _empty(index, index.key_table, "key", "?1")
@@ -199,7 +199,9 @@ def _free(index: Index) -> Plan[None]:
     yield Boundary.COMMIT
 
 
-def _empty(index: Index, table: str, key: str, condition: str) -> Plan[None]:
+def _empty(
+    index: Index, table: str, key: str, condition: str, most: int = FREED_ROWS
+) -> Plan[None]:
     """Delete the rows of *table* that are the index's, in transactions of so many."""
     part = SLICE.format(key=key, table=table, condition=condition)
     delete = DELETE_SLICE.format(key=key, table=table, condition=condition, slice=part)
@@ -208,7 +210,7 @@ def _empty(index: Index, table: str, key: str, condition: str) -> Plan[None]:
         yield Boundary.BEGIN
         some = bool((yield Statement(RETIRED, (index.index_id,))))  # else another was faster
         if some:
-            size = (index.index_id, FREED_ROWS)
+            size = (index.index_id, most)
             some = bool((yield Statement(part, (index.index_id, 1))))
             if some:
                 yield Statement(delete, size)
@@ -220,8 +222,9 @@ def _drop_rest(index: Index) -> Plan[None]:
     yield Statement(f"DROP TABLE IF EXISTS main.{index.import_table}")
     yield from drop_words(index.word_table)
     yield Statement(f"DROP TABLE IF EXISTS main.{index.key_table}")
-    for table in (yield from codes.numbered(index)).values():
-        yield from codes.drop(table)
+    for table in (yield from vec0.tables(index)):
+        yield from vec0.drop(table)
+    yield Statement(blocks.DELETE_EVERY, (index.index_id,))
     yield from backlog.forget_index(index.index_id)
     yield from rate.forget_index(index.index_id)
     yield Statement("DELETE FROM main.sqlembed_catalog WHERE index_id = ?", (index.index_id,))
@@ -252,7 +255,7 @@ def forget_keyless(index: Index, most: int) -> Plan[int]:
 
 
 def _forget_rest(index: Index, chunks: list[Row]) -> Plan[None]:
-    yield from codes.forget(index, chunks)
+    yield from blocks.stamp(index)
     if index.words is not None:
         yield Many(f"DELETE FROM main.{index.word_table} WHERE rowid = ?", chunks)
 
@@ -267,8 +270,13 @@ def forget_keys(index: Index, keys: list[int]) -> Plan[None]:
 
 
 def reclaim(index: Index) -> Plan[None]:
-    """Give back the space of deleted rows, if they are most of them, in short transactions."""
-    if not (yield from codes.tidy(index)) or index.words is None:
+    """Seal what is to be, and give back the space of deleted rows, if they are most of them.
+
+    All of that in short transactions.
+    """
+    yield from vec0.drop_every(index)
+    yield from blocks.seal(index)
+    if not (yield from blocks.tidy(index)) or index.words is None:
         return
     # FTS5 merges when rows are added. As it documents: the first time with a negative number of
     # pages, and done when fewer than two rows change.
@@ -286,11 +294,11 @@ def add(index: Index, chunks: list[Row], texts: list[str]) -> Plan[None]:
     """Store chunks, (key, ordinal, start, stop, digest, vector), and the words of their texts."""
     if not chunks:
         return
-    rows = yield Statement(f"SELECT coalesce(max(chunk), 0) FROM main.{index.chunk_table}")
-    first = int(rows[0][0]) + 1  # type: ignore[arg-type]
+    first = yield from blocks.following(index)
     numbered: list[Row] = [(first + n, *chunk) for n, chunk in enumerate(chunks)]
     yield Many(f"INSERT INTO main.{index.chunk_table} VALUES (?, ?, ?, ?, ?, ?, ?)", numbered)
-    yield from codes.add(index, first, [chunk[5] for chunk in chunks])
+    yield from blocks.stamp(index)
+    yield from blocks.grow(index, first, first + len(chunks) - 1)
     if index.words is not None:
         worded: list[Row] = [(first + n, text) for n, text in enumerate(texts)]
         yield Many(f"INSERT INTO main.{index.word_table}(rowid, text) VALUES (?, ?)", worded)

@@ -152,7 +152,7 @@ STEPS = (
         one("SELECT sqlembed_repair()"),
         before=one(
             "UPDATE sqlembed_chunk_1 SET vector = x'00' WHERE chunk % 3 = 1",
-            "DELETE FROM sqlembed_code_1 WHERE rowid % 3 = 2",
+            "UPDATE sqlembed_block SET codes = x'00'",
         ),
         damaged=True,
     ),
@@ -387,6 +387,7 @@ class Driver:
 
 def main() -> None:
     """Read the command line, and go wrong."""
+    truth.small_blocks()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--seed", type=int, default=int(time.time()))

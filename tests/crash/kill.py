@@ -303,7 +303,7 @@ def _damage(actor: roles.Actor) -> None:
     for sql in (
         f"UPDATE {table} SET vector = x'00' WHERE chunk % 7 = 1",
         f"UPDATE {table} SET digest = x'00' WHERE chunk % 7 = 2",
-        f"DELETE FROM {found.codes} WHERE rowid % 7 = 3",
+        "UPDATE sqlembed_block SET codes = x'00' WHERE first % 3",
         f"DELETE FROM {table} WHERE chunk % 7 = 4",
     ):
         if actor.chance.random() < 0.6:
@@ -397,6 +397,7 @@ class Driver:
 
 def main() -> None:
     """Read the command line, and kill."""
+    roles.truth.small_blocks()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=int(time.time()))

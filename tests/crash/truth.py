@@ -11,10 +11,11 @@ import numpy as np
 from crash.model import text_vector
 from crash.world import BUSY_SECONDS, VOCABULARY, World
 
-from sqlembed import vectors
 from sqlembed.engine.chunk import Chunking
 from sqlembed.engine.local import LocalEngine
+from sqlembed.index import blocks, knn
 from sqlembed.index.backlog import CLOCK_LEASE
+from sqlembed.index.codes import Codes
 
 EVERY = 4096
 """The most rows that knn gives."""
@@ -24,6 +25,13 @@ LASTING_FINDINGS = {"orphaned", "keys"}
 STATUS = "SELECT indexed, chunks, waiting, leased, failed, coverage FROM sqlembed_status"
 LEAST_CALLS = 20
 """Of a search that embeds what waits, until nothing is left to embed."""
+
+
+def small_blocks() -> None:
+    """Have this process, and those it forks, keep few rows as it would a million."""
+    blocks.SMALL, blocks.TAIL, blocks.CHECKED, blocks.LEAST_DEAD = 40, 16, 8, 8
+    blocks.BLOCK_BYTES = 8000
+    knn.EXACT_SHARE = 0
 
 
 class UntrueError(AssertionError):
@@ -46,7 +54,6 @@ class Live:
     dimension: int
     chunking: Chunking
     words: bool
-    codes: str
     expression: str
     has_backlog: bool
     mapped: bool = False
@@ -81,7 +88,6 @@ def live(db: apsw.Connection) -> Live | None:
         row["dimension"],
         Chunking(options.get("tokens"), options.get("overlap")),
         "words" in options,
-        row.get("codes") or f"sqlembed_code_{number}",
         json.loads(row["source"])["expression"],
         "sqlembed_backlog" in here,
         f"sqlembed_key_{number}" in here,
@@ -291,18 +297,34 @@ def _stored(
         mine = np.frombuffer(b"".join(vector for vector, _ in right), "<f4")
         error = np.abs(mine.reshape(len(right), -1) - np.array([vector for _, vector in right]))
         check(error.max() < CLOSE, "stale: vectors are not those of the texts:", error.max())
-    codes = {}
-    if stored:
-        all_vectors = np.frombuffer(b"".join(stored.values()), "<f4").reshape(len(stored), -1)
-        made = vectors.code(all_vectors)
-        codes = {chunk: code.tobytes() for chunk, code in zip(stored, made, strict=True)}
-    coded = dict(db.execute(f"SELECT rowid, code FROM {found.codes}").fetchall())
-    check(coded == codes, "codes differ:", coded.keys() ^ codes.keys())
+    coded(db, number, stored)
     if found.words:
         split = dict(db.execute(f"SELECT rowid, text FROM sqlembed_word_{number}").fetchall())
-        check(split.keys() == codes.keys(), "words differ:", split.keys() ^ codes.keys())
+        check(split.keys() == stored.keys(), "words differ:", split.keys() ^ stored.keys())
         for chunk, text in words.items():
             check(split[chunk] == text, "words of chunk", chunk, "are", split[chunk], "not", text)
+
+
+def coded(db: apsw.Connection, number: int, stored: dict[int, bytes]) -> None:
+    """Check that every chunk up to the last in a block is in one of them, with its vector's code."""
+    if "sqlembed_block" not in tables(db):
+        return
+    sql = "SELECT first, last, codes FROM sqlembed_block WHERE index_id = ? ORDER BY first"
+    seen: set[int] = set()
+    for first, last, content in db.execute(sql, (number,)).fetchall():
+        codes = Codes.from_bytes(content)
+        numbers = codes.chunks.tolist()
+        check((first, last) == (numbers[0], numbers[-1]), "a block from", first, "to", last)
+        check(not seen or max(seen) < first, "a chunk is in two blocks:", first)
+        here = [at for at, chunk in enumerate(numbers) if chunk in stored]
+        floats = b"".join(stored[numbers[at]] for at in here)
+        matrix = np.frombuffer(floats, "<f4").reshape(len(here), -1)
+        if here:
+            again = Codes.of(codes.frame, codes.chunks[here], codes.keys[here], matrix)
+            check((again.levels == codes.levels[here]).all(), "codes differ from", first)
+        seen |= set(numbers)
+    missing = {chunk for chunk in stored if chunk <= max(seen, default=0)} - seen
+    check(not missing, "without a code:", missing)
 
 
 def sound(db: apsw.Connection) -> None:
@@ -334,9 +356,13 @@ def nothing_left(db: apsw.Connection) -> None:
     ours = [name for name in tables(db) if name.startswith("sqlembed_")]
     left = [name for name in ours if any(letter.isdigit() for letter in name)]
     check(not left, "left by the index:", left)
-    triggers = db.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+    triggers = db.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name <> 'sqlembed_rate'"
+    ).fetchall()
     check(not triggers, "left by the index:", triggers)
-    for name in {"sqlembed_backlog", "sqlembed_rate", "sqlembed_catalog"} & set(ours):
+    for name in {"sqlembed_backlog", "sqlembed_block", "sqlembed_pace", "sqlembed_catalog"} & set(
+        ours
+    ):
         check(not db.execute(f"SELECT * FROM {name}").fetchall(), name, "is not empty")
 
 

@@ -24,6 +24,7 @@ def test_it_returns_when_the_rows_that_exist_are_indexed(sms: Sql) -> None:
         (1, "first"),
         (2, "options"),
         (3, "backlog"),
+        (4, "blocks"),
     ]
     assert sms.one("PRAGMA user_version") == 0
 
@@ -112,14 +113,18 @@ def test_drop_removes_everything_but_the_table(sms: Sql) -> None:
     assert objects(sms) == [
         "sqlembed_backlog",
         "sqlembed_backlog_order",
+        "sqlembed_block",
+        "sqlembed_block_order",
         "sqlembed_catalog",
         "sqlembed_catalog_replaces",
         "sqlembed_migration",
+        "sqlembed_pace",
         "sqlembed_queue",
         "sqlembed_rate",
+        "sqlembed_rate_refused",
     ]
     assert sms.one("SELECT count(*) FROM sqlembed_queue WHERE index_id <> 0") == 0
-    assert sms.one("SELECT count(*) FROM sqlembed_rate") == 0
+    assert sms.one("SELECT count(*) FROM sqlembed_pace") == 0
     assert sms.one("SELECT count(*) FROM sms") == 4
     sms("INSERT INTO sms(body) VALUES ('unwatched')")
     assert "no index is called 'sms'" in sms.error("SELECT sqlembed_drop('sms')")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import apsw
 import pytest
-from harness import Sql
+from harness import Sql, small_blocks
 
 import sqlembed
 from sqlembed.doors import plans
 from sqlembed.engine.local import LocalEngine
-from sqlembed.index import codes, knn
+from sqlembed.index import blocks, resident
 
 CHECK = "SELECT kind, count, example FROM sqlembed_check('t')"
 COUNTED = """
@@ -68,7 +68,7 @@ UNIT = struct.pack("<64f", *([0.125] * 64))
 """A vector of unit length, though of no text."""
 NAN = struct.pack("<64f", float("nan"), *([0.125] * 63))
 DAMAGE: dict[str, tuple[str, list[tuple[str, int, object]]]] = {
-    "missing": ("DELETE FROM sqlembed_chunk_1 WHERE key = 3; DELETE FROM sqlembed_code_1 WHERE rowid = 3; DELETE FROM sqlembed_word_1 WHERE rowid = 3", [("missing", 1, 3)]),
+    "missing": ("DELETE FROM sqlembed_chunk_1 WHERE key = 3; DELETE FROM sqlembed_word_1 WHERE rowid = 3", [("missing", 1, 3)]),
     "not logged": ("INSERT INTO t VALUES (50, 'unseen'); DELETE FROM sqlembed_queue WHERE index_id = 1", [("missing", 1, 50)]),
     "orphaned": ("DELETE FROM t WHERE id IN (3, 100); DELETE FROM sqlembed_queue WHERE index_id = 1", [("orphaned", 2, 3)]),
     "stale": ("UPDATE t SET body = body || '!' WHERE id IN (4, 100); DELETE FROM sqlembed_queue WHERE index_id = 1", [("stale", 2, 4)]),
@@ -76,19 +76,12 @@ DAMAGE: dict[str, tuple[str, list[tuple[str, int, object]]]] = {
     "ordinal": ("UPDATE sqlembed_chunk_1 SET ordinal = 7 WHERE key = 100 AND ordinal = 1", [("disordered", 1, 100)]),
     "ordinal of no number": ("UPDATE sqlembed_chunk_1 SET ordinal = 'x', start = 'y' WHERE key = 2", [("disordered", 1, 2)]),
     "span": ("UPDATE sqlembed_chunk_1 SET stop = stop + 5 WHERE key = 2", [("disordered", 1, 2)]),
-    "twice": ("INSERT INTO sqlembed_chunk_1 SELECT 99, key, ordinal, start, stop, digest, vector FROM sqlembed_chunk_1 WHERE key = 2; INSERT INTO sqlembed_code_1(rowid, code) VALUES (99, vec_int8(zeroblob(64))); INSERT INTO sqlembed_word_1(rowid, text) VALUES (99, 'row number 2')", [("disordered", 1, 2), ("codes", 1, 99)]),
+    "twice": ("INSERT INTO sqlembed_chunk_1 SELECT 99, key, ordinal, start, stop, digest, vector FROM sqlembed_chunk_1 WHERE key = 2; INSERT INTO sqlembed_word_1(rowid, text) VALUES (99, 'row number 2')", [("disordered", 1, 2)]),
     "width": ("UPDATE sqlembed_chunk_1 SET vector = x'00' WHERE key = 5", [("wrong width", 1, 5)]),
     "text for a vector": ("UPDATE sqlembed_chunk_1 SET vector = 'none' WHERE key = 5", [("wrong width", 1, 5)]),
     "NaN": ("UPDATE sqlembed_chunk_1 SET vector = ?1 WHERE key IN (5, 6)", [("not finite", 2, 5)]),
     "zero": ("UPDATE sqlembed_chunk_1 SET vector = zeroblob(256) WHERE key = 100", [("not unit", 5, 100)]),
-    "no code": ("DELETE FROM sqlembed_code_1 WHERE rowid IN (2, 3)", [("codes", 2, 2)]),
-    "code of nothing": ("INSERT INTO sqlembed_code_1(rowid, code) VALUES (77, vec_int8(zeroblob(64)))", [("codes", 1, 77)]),
-    "other code": ("DELETE FROM sqlembed_code_1 WHERE rowid = 2; INSERT INTO sqlembed_code_1(rowid, code) VALUES (2, vec_int8(zeroblob(64)))", [("codes", 1, 2)]),
-    "no table of codes": ("DROP TABLE sqlembed_code_1", [("tables", 1, "sqlembed_code_1")]),
-    "no slots of codes": ("DELETE FROM sqlembed_code_1_chunks", [("codes", 16, 1)]),
-    "slots of codes that are free": ("UPDATE sqlembed_code_1_chunks SET validity = zeroblob(128)", [("codes", 16, 1)]),
-    "damaged slots of codes": ("UPDATE sqlembed_code_1_chunks SET validity = x'00'", [("codes", 16, 1)]),
-    **{f"damaged table of codes: {part}": (f"DROP TABLE sqlembed_code_1_{part}", [("tables", 1, "sqlembed_code_1")]) for part in ("info", "chunks", "rowids", "vector_chunks00")},
+    "no table of codes any more": ("CREATE VIRTUAL TABLE sqlembed_code_1_1 USING vec0(code int8[64])", [("tables", 1, "sqlembed_code_1_1")]),
     **{f"damaged table of words: {part}": (f"DROP TABLE sqlembed_word_1_{part}", [("tables", 1, "sqlembed_word_1")]) for part in ("data", "idx", "content", "config")},
     "words of no version": ("DELETE FROM sqlembed_word_1_config", [("tables", 1, "sqlembed_word_1")]),
     "a key that is none": ("UPDATE sqlembed_chunk_1 SET key = x'01' WHERE key = 2", [("orphaned", 1, b"\x01"), ("missing", 1, 2)]),
@@ -103,7 +96,6 @@ DAMAGE: dict[str, tuple[str, list[tuple[str, int, object]]]] = {
     "damaged table of words": ("DROP TABLE sqlembed_word_1_docsize", [("tables", 1, "sqlembed_word_1")]),
     "no table of chunks": ("DROP TABLE sqlembed_chunk_1", [("tables", 1, "sqlembed_chunk_1")]),
     "a table that is not needed": ("CREATE TABLE sqlembed_key_1(key)", [("tables", 1, "sqlembed_key_1")]),
-    "codes that were begun": ("CREATE VIRTUAL TABLE sqlembed_code_1_1 USING vec0(code int8[64])", [("tables", 1, "sqlembed_code_1_1")]),
     "trigger": ("DROP TRIGGER sqlembed_1_insert; INSERT INTO t VALUES (50, 'unseen')", [("triggers", 1, "sqlembed_1_insert"), ("missing", 1, 50)]),
     "rebuilt": ("CREATE TABLE u(id INTEGER PRIMARY KEY, body TEXT); INSERT INTO u SELECT id, 'new' FROM t WHERE id < 3; DROP TABLE t; ALTER TABLE u RENAME TO t", [("triggers", 4, "sqlembed_1_insert"), ("orphaned", 10, 3), ("stale", 2, 1)]),
 }  # fmt: skip
@@ -129,7 +121,9 @@ def test_damage_is_found_and_repaired(
     t: Sql, what: str, exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exact:
-        monkeypatch.setattr(knn, "EXACT_CHUNKS", 0)
+        small_blocks(monkeypatch)
+        t("SELECT sqlembed_flush()")
+        assert t.one("SELECT sum(count) FROM sqlembed_block") > 12
     damage, expected = DAMAGE[what]
     for statement in damage.split("; "):
         t(statement, *([NAN] if "?1" in statement else []))
@@ -173,8 +167,8 @@ def test_rows_that_wait_are_not_reported(t: Sql) -> None:
     t("UPDATE sqlembed_chunk_1 SET vector = ? WHERE key = 4", NAN)
     t("DELETE FROM sqlembed_chunk_1 WHERE key = 100 AND ordinal > 1")
     t("UPDATE t SET body = body || '!' WHERE id = 100")
-    assert t("SELECT kind, count FROM sqlembed_check") == [("codes", 3), ("words", 3)]
-    assert t.one("SELECT sqlembed_repair('t')") == 6
+    assert t("SELECT kind, count FROM sqlembed_check") == [("words", 3)]
+    assert t.one("SELECT sqlembed_repair('t')") == 3
     assert t("SELECT * FROM sqlembed_check") == []
     assert t("SELECT waiting FROM sqlembed_status") == [2]
     t("SELECT sqlembed_flush()")
@@ -227,7 +221,8 @@ def test_a_search_is_refused_until_every_row_was_compared(
         patch.setattr("sqlembed.index.repair._orphans", interrupted)
         with pytest.raises(KeyboardInterrupt):
             t("SELECT sqlembed_repair('t')")
-    assert t("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'") == [4]
+    watching = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 't'"
+    assert t(watching) == [4]
     assert "no longer watches" in t.error("SELECT * FROM knn('t', 'changed')")
     assert [row[0] for row in t(CHECK)] == ["triggers"]
     t("UPDATE t SET body = 'changed again' WHERE id = 5")
@@ -270,10 +265,11 @@ def test_what_belongs_to_no_index_is_removed(t: Sql) -> None:
     t(
         "INSERT INTO sqlembed_backlog(index_id, key, generation, since) VALUES (7, 1, 1, 0), (7, 2, 1, 0)"
     )
-    assert t("SELECT name, kind, count FROM sqlembed_check") == [(None, "left over", 6)]
+    t("INSERT INTO sqlembed_block VALUES (1, 7, 1, 1, 1, x'00')")
+    assert t("SELECT name, kind, count FROM sqlembed_check") == [(None, "left over", 7)]
     assert t("SELECT * FROM sqlembed_check('t')") == []
     assert t.one("SELECT sqlembed_repair('t')") == 0
-    assert t.one("SELECT sqlembed_repair()") == 6
+    assert t.one("SELECT sqlembed_repair()") == 7
     assert t("SELECT * FROM sqlembed_check") == []
     assert t(
         "SELECT name FROM sqlite_schema WHERE name LIKE 'sqlembed_%7%' OR name LIKE '%backup'"
@@ -306,24 +302,16 @@ def test_names_and_databases_without_indexes(sql: Sql) -> None:
 def test_codes_come_back_when_most_rows_are_deleted(
     sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(codes, "LEAST_DEAD", 1000)
-    monkeypatch.setattr(codes, "SLICE_CHUNKS", 100)
-    monkeypatch.setattr(knn, "EXACT_CHUNKS", 0)
+    small_blocks(monkeypatch)
+    monkeypatch.setattr(blocks, "LEAST_DEAD", 1000)
     sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
     sql(f"INSERT INTO t {COUNTED.format(3000)}")
     sql("SELECT sqlembed_index('t', 'body')")
-    slots = "SELECT sum(size) FROM sqlembed_code_1{}_chunks"
-    assert sql.one(slots.format("")) == 3072
+    codes = "SELECT coalesce(sum(count), 0) FROM sqlembed_block"
+    assert sql.one(codes) == pytest.approx(3000, abs=3)
     sql("DELETE FROM t WHERE id % 10 > 0")
     sql("SELECT sqlembed_flush()")
-    assert sql("SELECT codes FROM sqlembed_catalog") == ["sqlembed_code_1_1"]
-    assert sql.one(slots.format("_1")) == 1024
-    assert (
-        sql(
-            "SELECT name FROM sqlite_schema WHERE name GLOB 'sqlembed_code_1' OR name GLOB 'sqlembed_code_1_chunks'"
-        )
-        == []
-    )
+    assert sql.one(codes) == pytest.approx(300, abs=3)
     assert sql("SELECT * FROM sqlembed_check") == []
     assert sql("SELECT id, coverage FROM knn('t', 'row 70', 1)") == [(70, 1.0)]
     merged = "SELECT sum(length(block)) FROM sqlembed_word_1_data"
@@ -335,8 +323,47 @@ def test_codes_come_back_when_most_rows_are_deleted(
     assert sql("SELECT id FROM knn('t', 'one more', 1)") == [5000]
     if sql("SELECT 1 FROM pragma_compile_options WHERE compile_options = 'ENABLE_DBSTAT_VTAB'"):
         assert sql.one("SELECT bytes FROM sqlembed_status") > 64 * 1024
+    monkeypatch.setattr(blocks, "SMALL", 1000)
+    sql("SELECT sqlembed_flush()")
+    assert sql.one(codes) == 0
+    assert sql("SELECT id FROM knn('t', 'one more', 1)") == [5000]
     sql("SELECT sqlembed_drop('t')")
-    assert sql("SELECT name FROM sqlite_schema WHERE name GLOB 'sqlembed_code*'") == []
+
+
+CODES_DAMAGE = {
+    "none": ("UPDATE sqlembed_block SET codes = x''", 16),
+    "cut": ("UPDATE sqlembed_block SET codes = substr(codes, 1, length(codes) - 1)", 16),
+    "of no chunk": ("UPDATE sqlembed_chunk_1 SET chunk = chunk + 1000 WHERE chunk = 3", 0),
+    "another key": ("UPDATE sqlembed_chunk_1 SET key = 40 WHERE key = 4", 1),
+    "another vector": ("UPDATE sqlembed_chunk_1 SET vector = ?1 WHERE key = 4", 1),
+    "another block": ("UPDATE sqlembed_block SET first = 1, last = 5", 5),
+    "twice": ("INSERT INTO sqlembed_block SELECT 7, index_id, first, last, count, codes FROM sqlembed_block", 16),
+}  # fmt: skip
+"""By name: SQL that damages the codes of 16 chunks in one block, and how many are then found wrong."""
+
+
+@pytest.mark.parametrize("what", CODES_DAMAGE)
+def test_codes_that_are_damaged_are_found_and_made_anew(
+    t: Sql, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_blocks(monkeypatch)
+    t("SELECT sqlembed_flush()")
+    assert t("SELECT count FROM sqlembed_block") == [16]
+    damage, wrong = CODES_DAMAGE[what]
+    t(damage, *([UNIT] if "?1" in damage else []))
+    assert t("SELECT count FROM sqlembed_check WHERE kind = 'codes'") == ([wrong] if wrong else [])
+    if what in ("none", "cut"):
+        resident.MEMORY.clear()
+        for find in ("knn", "search"):
+            assert "the codes of index t are damaged" in t.error(
+                f"SELECT * FROM {find}('t', 'row')"
+            )
+    t("SELECT sqlembed_repair('t')")
+    assert t("SELECT * FROM sqlembed_check WHERE kind = 'codes'") == []
+    t("SELECT sqlembed_flush()")
+    assert t("SELECT * FROM sqlembed_check") == []
+    if what != "another vector":  # of no text: nothing tells that
+        same_as_new(t)
 
 
 def test_a_database_that_can_only_be_read(t: Sql, engine: LocalEngine) -> None:
@@ -383,8 +410,9 @@ def test_a_repair_that_is_killed_anywhere_leaves_right_rows_or_waiting_ones(
     """Every transaction of a repair is the last one once; what follows is as if killed there."""
     t(f"PRAGMA journal_mode = {journal}")
     monkeypatch.setattr("sqlembed.index.repair.SLICE_ROWS", 2)
-    monkeypatch.setattr(codes, "SLICE_CHUNKS", 4)
-    monkeypatch.setattr(knn, "EXACT_CHUNKS", 0)
+    small_blocks(monkeypatch)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 520)  # four codes
+    t("SELECT sqlembed_flush()")
     begin = plans.Transaction.begin
     left = [0]
 
@@ -399,7 +427,7 @@ def test_a_repair_that_is_killed_anywhere_leaves_right_rows_or_waiting_ones(
         for statement in (
             "DROP TRIGGER sqlembed_1_text",
             "UPDATE t SET body = 'another ' || id WHERE id % 2",
-            f"DELETE FROM {t.one('SELECT codes FROM sqlembed_catalog') or 'sqlembed_code_1'} WHERE rowid > 3",
+            "UPDATE sqlembed_block SET codes = x'00'",
             "DELETE FROM sqlembed_word_1 WHERE rowid < 9",
             "DELETE FROM sqlembed_chunk_1 WHERE key = 2",
         ):
@@ -438,7 +466,7 @@ def test_words_of_lost_chunks_are_no_obstacle_in_immediate_mode(sql: Sql) -> Non
 
 
 @pytest.mark.doors("apsw")
-@pytest.mark.parametrize("moment", ["BEGIN", "SELECT count"])
+@pytest.mark.parametrize("moment", ["BEGIN", "SELECT stamp"])
 def test_an_index_that_is_replaced_while_it_is_repaired(
     t: Sql, engine: LocalEngine, moment: str
 ) -> None:

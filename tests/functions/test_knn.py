@@ -4,7 +4,7 @@ from random import Random
 
 import apsw
 import pytest
-from harness import FakeModel, Sql
+from harness import FakeModel, Sql, small_blocks
 
 import sqlembed
 
@@ -206,7 +206,9 @@ def test_a_large_index_is_searched_by_codes_and_still_finds_the_nearest(
         sms("INSERT INTO sms(body) VALUES (?)", f"word{n} word{n % 7} word{n % 11}")
     sms("SELECT sqlembed_flush()")
     exact = sms("SELECT id, distance FROM knn('sms', 'word3 word4', 10)")
-    monkeypatch.setattr("sqlembed.index.knn.EXACT_CHUNKS", 10)
+    small_blocks(monkeypatch)
+    sms("SELECT sqlembed_repair()")
+    assert sms.one("SELECT sum(count) FROM sqlembed_block") == 204
     coarse = sms("SELECT id, distance FROM knn('sms', 'word3 word4', 10)")
     assert coarse == exact
     sms("DELETE FROM sms WHERE id IN (SELECT id FROM knn('sms', 'word3 word4', 10))")
@@ -218,7 +220,7 @@ def test_a_large_index_is_searched_by_codes_and_still_finds_the_nearest(
 def test_bounds_are_kept_where_codes_choose_the_candidates(
     sql: Sql, monkeypatch: pytest.MonkeyPatch, among: str
 ) -> None:
-    monkeypatch.setattr("sqlembed.index.knn.EXACT_CHUNKS", 10)
+    small_blocks(monkeypatch)
     draw = Random(2)
     sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body TEXT)")
     for _ in range(600):

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from harness import FakeModel, Sql
+from harness import FakeModel, Sql, small_blocks
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -19,7 +19,6 @@ from hypothesis.stateful import (
 import sqlembed
 from sqlembed.engine.cache import Cache
 from sqlembed.engine.local import LocalEngine
-from sqlembed.index import knn
 
 WORDS = ["sun", "moon", "sea", "salt", "bread", "wine"]
 TEXTS = st.one_of(
@@ -151,7 +150,7 @@ def test_knn_agrees_with_brute_force(
     fake_data: Path, monkeypatch: pytest.MonkeyPatch, exact: bool
 ) -> None:
     if not exact:
-        monkeypatch.setattr(knn, "EXACT_CHUNKS", 0)
+        small_blocks(monkeypatch)
     run_state_machine_as_test(
         Agreement,
         settings=settings(

@@ -342,12 +342,12 @@ def test_status_tells_how_fast_rows_are_stored_and_what_they_take(
     assert oldest is None
     own = "SELECT sum(pgsize) FROM dbstat WHERE name GLOB '*sqlembed_[cw]o[dr]*_1*' OR name GLOB 'sqlembed_chunk_1*'"
     assert size == plain.execute(own).get
-    later("UPDATE sqlembed_rate SET at = at - 61")
+    later("UPDATE sqlembed_pace SET at = at - 61")
     assert later("SELECT rate FROM sqlembed_status") == [0.0]
     later("UPDATE t SET body = 'changed' WHERE id = 1")
     assert later("SELECT oldest FROM sqlembed_status") == [None]
     later("SELECT sqlembed_flush()")
-    assert later.one("SELECT count(*) FROM sqlembed_rate") == 1
+    assert later.one("SELECT count(*) FROM sqlembed_pace") == 1
 
 
 @pytest.mark.doors("apsw")

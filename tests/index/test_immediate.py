@@ -37,7 +37,7 @@ def test_every_kind_of_write_is_stored_at_once(immediate: Sql) -> None:
     assert sql("SELECT id FROM knn('t', 'replaced', 1)") == [4]
     sql("DELETE FROM t WHERE id > 1")
     assert status(sql) == (1, 0)
-    assert sql.one("SELECT count(*) FROM sqlembed_code_1") == 1
+    assert sql.one("SELECT count(*) FROM sqlembed_chunk_1") == 1
 
 
 def test_it_follows_transactions(immediate: Sql) -> None:

@@ -177,7 +177,7 @@ def test_killed_after_the_swap_the_next_writer_frees_the_rest(
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert t(STATUS) == [("wide", 20, 0, None)]
-    assert len(t(LEFT)) == 3
+    assert len(t(LEFT)) == 2
     assert nearest(t, "row number 7") == [(7, 1)]
     t("SELECT sqlembed_flush()")
     assert t(LEFT) == []

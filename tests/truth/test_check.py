@@ -27,10 +27,9 @@ def test_damage_is_found_and_repaired(real: Sql) -> None:
     before = [real(NEAREST, query) for query in QUERIES]
     real("UPDATE sqlembed_chunk_1 SET vector = zeroblob(1536) WHERE key % 7 = 0")
     real("DELETE FROM sqlembed_chunk_1 WHERE key % 11 = 0")
-    real("DELETE FROM sqlembed_code_1 WHERE rowid % 13 = 0")
     real("DELETE FROM sqlembed_word_1 WHERE rowid % 5 = 0")
     kinds = set(real("SELECT kind FROM sqlembed_check"))
-    assert kinds == {"missing", "not unit", "codes", "words"}
+    assert kinds == {"missing", "not unit", "words"}
     assert real.one("SELECT sqlembed_repair()") > 0
     assert real("SELECT * FROM sqlembed_check") == []
     assert [real(NEAREST, query) for query in QUERIES] == before

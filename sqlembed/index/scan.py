@@ -1,0 +1,160 @@
+"""The chunks whose codes are nearest to a query: candidates, to be compared exactly.
+
+First by the signs of all, then by the four bits of those that are likely. How many are likely
+was measured on 117,000 glosses of WordNet, and on made vectors, which are more crowded.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sqlembed.index.codes import Asked, Codes, Numbers, Vectors
+
+LEAST_LIKELY = 300
+"""Codes that are chosen by their signs, at least;"""
+LIKELY_SHARE = 1 / 200
+"""of all, so many more;"""
+LIKELY_EACH = 10
+"""and for each chunk that is wanted."""
+SAMPLE_STEP = 8
+"""One of so many codes tells how many signs the likely ones share with the query."""
+TIE = 1e-6
+"""Cosines of equal vectors, computed beside different ones, may differ by so much."""
+
+
+class Candidates(NamedTuple):
+    """Chunks, nearest first by their codes."""
+
+    chunks: Numbers
+    cosines: Vectors
+    """About."""
+    whole: bool
+    """Whether no other may be found."""
+
+
+def nearest(
+    blocks: Sequence[Codes], query: Vectors, wanted: int, keys: Numbers | None = None
+) -> Candidates:
+    """The *wanted* chunks whose codes are nearest to *query*; more, if equal ones are beyond.
+
+    :param query: float32 of shape (dimension,), unit length
+    :param keys: of the rows that may be found; None for all
+    """
+    groups = _groups(blocks, query, keys)
+    count = sum(len(group) for group in groups)
+    likely = LEAST_LIKELY + count * LIKELY_SHARE + LIKELY_EACH * wanted
+    found = []
+    apart = [group.apart() if 2 * likely < count else None for group in groups]
+    limit = _limit([each for each in apart if each is not None], likely / max(count, 1))
+    for group, each in zip(groups, apart, strict=True):
+        places = group.places if each is None else group.places_within(each, limit)
+        found.append(group.best(places, wanted))
+    return merged(found, wanted)._replace(whole=wanted >= count)
+
+
+def within(
+    blocks: Sequence[Codes], query: Vectors, least: float, keys: Numbers | None = None
+) -> Candidates:
+    """Every chunk whose cosine with *query* may be *least* or more."""
+    found = []
+    for group in _groups(blocks, query, keys):
+        cosines = group.cosines(group.places)
+        places = group.places[cosines + group.error + TIE >= least]
+        found.append(group.best(places, len(places)))
+    return merged(found, sum(len(each.chunks) for each in found))
+
+
+def best(chunks: Numbers, cosines: Vectors, wanted: int) -> Candidates:
+    """The *wanted* of *chunks* with the highest *cosines*, and those that are equal to the last."""
+    chosen = _best(cosines, wanted)
+    return Candidates(chunks[chosen], cosines[chosen], len(chosen) == len(cosines))
+
+
+def merged(parts: Sequence[Candidates], wanted: int) -> Candidates:
+    """The best of several, each of which has the *wanted* best of its own."""
+    if len(parts) == 1:
+        return parts[0]
+    chunks = np.concatenate([np.empty(0, np.int64), *(part.chunks for part in parts)])
+    cosines = np.concatenate([np.empty(0, np.float32), *(part.cosines for part in parts)])
+    found = best(chunks, cosines, wanted)
+    return found._replace(whole=found.whole and all(part.whole for part in parts))
+
+
+def among(of_chunks: Numbers, keys: Numbers) -> Numbers:
+    """Where *of_chunks*, the keys of chunks, are any of *keys*."""
+    return np.flatnonzero(np.isin(of_chunks, keys))
+
+
+class _Group:
+    """The codes of one frame, numbered through their blocks, as a query sees them."""
+
+    def __init__(self, blocks: Sequence[Codes], query: Vectors, keys: Numbers | None) -> None:
+        self._blocks = blocks
+        self._asked = Asked(blocks[0].frame, query)
+        self._ends = np.cumsum([len(block) for block in blocks])
+        self.error = max(block.error for block in blocks)
+        self._among: Numbers | None = None
+        if keys is not None:
+            self._among = among(np.concatenate([block.keys for block in blocks]), keys)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if self._among is None else len(self._among)
+
+    @property
+    def places(self) -> Numbers:
+        """Of those that may be found."""
+        return np.arange(len(self)) if self._among is None else self._among
+
+    def apart(self) -> npt.NDArray[np.uint16]:
+        """How far each that may be found is apart from the query, by its signs."""
+        every = self._asked.apart(self._blocks)
+        return every if self._among is None else every[self._among]
+
+    def places_within(self, apart: npt.NDArray[np.uint16], limit: int) -> Numbers:
+        """Of those that are at most so far apart."""
+        near = np.flatnonzero(apart <= limit)
+        return near if self._among is None else self._among[near]
+
+    def cosines(self, places: Numbers) -> Vectors:
+        """Of the codes at *places* with the query, about."""
+        return self._asked.cosines(self._blocks, *self._split(places))
+
+    def best(self, places: Numbers, wanted: int) -> Candidates:
+        """The *wanted* of those at *places* with the highest cosines."""
+        cosines = self.cosines(places)
+        chosen = _best(cosines, wanted)
+        which, inside = self._split(places[chosen])
+        numbers = [self._blocks[block].chunks[n] for block, n in zip(which, inside, strict=True)]
+        whole = len(chosen) == len(self)
+        return Candidates(np.array(numbers, np.int64), cosines[chosen], whole)
+
+    def _split(self, places: Numbers) -> tuple[Numbers, Numbers]:
+        """The number of each one's block, and where it is in there."""
+        which = np.searchsorted(self._ends, places, side="right")
+        return which, places - np.concatenate([[0], self._ends])[which]
+
+
+def _groups(blocks: Sequence[Codes], query: Vectors, keys: Numbers | None) -> list[_Group]:
+    frames = dict.fromkeys(block.frame for block in blocks)
+    by_frame = [[block for block in blocks if block.frame is frame] for frame in frames]
+    return [_Group(each, query, keys) for each in by_frame]
+
+
+def _limit(apart: Sequence[npt.NDArray[np.uint16]], share: float) -> int:
+    """How far about this *share* of the codes are apart from the query at most."""
+    if not apart:
+        return 0
+    sampled = np.cumsum(np.bincount(np.concatenate([each[::SAMPLE_STEP] for each in apart])))
+    return int(np.searchsorted(sampled, share * sampled[-1]))
+
+
+def _best(cosines: Vectors, wanted: int) -> Numbers:
+    """Where the *wanted* highest are, highest first, and those that are equal to the last."""
+    places = np.arange(len(cosines))
+    if wanted < len(cosines):
+        last = np.partition(cosines, len(cosines) - wanted)[len(cosines) - wanted]
+        places = np.flatnonzero(cosines >= last - TIE)
+    order = np.argsort(-cosines[places], kind="stable")
+    return places[order][: 4 * wanted]

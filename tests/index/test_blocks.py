@@ -1,0 +1,192 @@
+"""Codes are kept in blocks as an index grows and shrinks, and every search sees its own snapshot's."""
+
+from pathlib import Path
+from random import Random
+
+import apsw
+import pytest
+from harness import Sql, install_fake, small_blocks
+
+import sqlembed
+from sqlembed.doors import plans
+from sqlembed.engine.local import LocalEngine
+from sqlembed.index import blocks, catalog, knn, resident
+
+COUNTED = """
+WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT {})
+SELECT n, 'row ' || n FROM c"""
+LISTED = "SELECT first, last, count FROM sqlembed_block ORDER BY first"
+NEAREST = "SELECT id FROM knn('t', ?, 3)"
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Blocks for few rows."""
+    small_blocks(monkeypatch)
+    return monkeypatch
+
+
+@pytest.fixture
+def t(sql: Sql) -> Sql:
+    """An index without rows."""
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
+    sql("SELECT sqlembed_index('t', 'body')")
+    return sql
+
+
+def agrees(sql: Sql) -> None:
+    """See that what is found by codes is what is found without."""
+    for query in ("row 7", "row 30", "another"):
+        for among in ("", "WHERE id % 3 = 1", "WHERE distance < 0.8", "WHERE id IN (7, 8, 30)"):
+            asked = f"SELECT id, round(distance, 5) FROM knn('t', ?, 5) {among}"
+            found = sql(asked, query)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(knn, "FEW_KEYS", 1 << 60)
+                patch.setattr(knn, "MOST_LOOKED_UP", -1)
+                assert found == sql(asked, query)
+
+
+@pytest.mark.doors("apsw")
+def test_a_small_index_has_none_and_a_large_one_seals_its_tail(
+    t: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "SMALL", 100)
+    monkeypatch.setattr(blocks, "TAIL", 20)
+    monkeypatch.setattr(blocks, "CHECKED", 10)
+    t(f"INSERT INTO t {COUNTED.format(100)}")
+    t("SELECT sqlembed_flush()")
+    assert t(LISTED) == []
+    t("INSERT INTO t VALUES (200, 'another')")
+    t("SELECT sqlembed_flush()")
+    assert t(LISTED) == [(1, 101, 101)]
+    for n in range(201, 260):
+        t("INSERT INTO t VALUES (?, 'row')", n)
+        t("SELECT sqlembed_flush()")
+        (first, *others) = t(LISTED)
+        assert first == (1, 101, 101)
+        assert 101 + sum(count for *_, count in others) >= n - 99 - 30
+    assert len(others) <= 2  # one took in the other
+    assert t("SELECT * FROM sqlembed_check") == []
+    agrees(t)
+    t("DELETE FROM t WHERE id > 50")
+    t("SELECT sqlembed_flush()")
+    assert t(LISTED) == []
+    agrees(t)
+
+
+def test_what_is_written_row_by_row_in_immediate_mode_is_sealed(
+    sql: Sql, small: pytest.MonkeyPatch
+) -> None:
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
+    sql("""SELECT sqlembed_index('t', 'body', '{"mode": "immediate"}')""")
+    for n in range(1, 40):
+        sql("INSERT INTO t VALUES (?, 'row ' || ?)", n, n)
+        assert sql("SELECT id FROM knn('t', 'row ' || ?, 1)", n) == [n]
+    assert sql.one("SELECT sum(count) FROM sqlembed_block") >= 34
+    assert len(sql(LISTED)) <= 5
+    assert sql("SELECT * FROM sqlembed_check") == []
+    agrees(sql)
+
+
+def test_the_number_of_a_chunk_in_a_block_is_not_used_again(
+    t: Sql, small: pytest.MonkeyPatch
+) -> None:
+    small.setattr(blocks, "LEAST_DEAD", 100)
+    t(f"INSERT INTO t {COUNTED.format(40)}")
+    t("SELECT sqlembed_flush()")
+    last = t.one("SELECT max(last) FROM sqlembed_block")
+    t("DELETE FROM t WHERE id > 30")
+    t("SELECT sqlembed_flush()")
+    t("INSERT INTO t VALUES (50, 'another')")
+    t("SELECT sqlembed_flush()")
+    assert t.one("SELECT max(chunk) FROM sqlembed_chunk_1") > last
+    agrees(t)
+
+
+@pytest.mark.doors("apsw")
+def test_an_index_that_has_outgrown_its_frame_gets_a_new_one(
+    t: Sql, small: pytest.MonkeyPatch
+) -> None:
+    def made_of() -> int:
+        index = plans.run(t.db, catalog.find("t"))
+        (block, *_) = plans.run(t.db, blocks.listed(index))
+        return plans.run(t.db, blocks.read(index, block)).frame.made_of
+
+    t(f"INSERT INTO t {COUNTED.format(20)}")
+    t("SELECT sqlembed_flush()")
+    assert made_of() == 20
+    t("INSERT INTO t VALUES (21, 'another')")
+    t("SELECT sqlembed_flush()")
+    assert made_of() == 20
+    t(f"INSERT INTO t(body) SELECT 'another ' || n FROM ({COUNTED.format(40)})")
+    t("SELECT sqlembed_flush()")
+    assert made_of() == 61
+    assert t("SELECT * FROM sqlembed_check") == []
+    agrees(t)
+
+
+@pytest.mark.doors("apsw")
+def test_a_host_that_takes_no_large_values_can_store_and_search(
+    t: Sql, small: pytest.MonkeyPatch
+) -> None:
+    install_fake("usual", dimension=384)
+    t.db.limit(apsw.SQLITE_LIMIT_LENGTH, 1_000_000)
+    small.setattr(blocks, "TAIL", 1024)
+    small.setattr(blocks, "CHECKED", 256)
+    t("SELECT sqlembed_reindex('t', 'usual')")
+    t(f"INSERT INTO t {COUNTED.format(9000)}")
+    t("SELECT sqlembed_flush()")
+    t("INSERT INTO t VALUES (10000, 'another')")
+    t("SELECT sqlembed_flush()")
+    assert max(t("SELECT count FROM sqlembed_block")) > 2000
+    resident.MEMORY.clear()
+    assert t("SELECT id FROM knn('t', 'another', 1)") == [10000]
+
+
+def test_with_no_memory_at_all_the_answers_are_the_same(t: Sql, small: pytest.MonkeyPatch) -> None:
+    small.setattr(blocks, "BLOCK_BYTES", 1000)
+    t(f"INSERT INTO t {COUNTED.format(100)}")
+    t("SELECT sqlembed_flush()")
+    assert len(t(LISTED)) > 5
+    for bytes_ in ("0", "2500", "1000000"):
+        small.setenv("SQLEMBED_INDEX_MEMORY", bytes_)
+        resident.MEMORY.clear()
+        agrees(t)
+        assert resident.MEMORY.nbytes <= int(bytes_)
+    assert resident.MEMORY.nbytes > 5000
+
+
+@pytest.mark.doors("apsw")
+def test_each_connection_finds_what_its_own_snapshot_has(
+    t: Sql, engine: LocalEngine, small: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Writers that commit and roll back, and a reader that stays: all with one memory."""
+    draw = Random(7)
+    t("PRAGMA journal_mode = WAL")
+    t(f"INSERT INTO t {COUNTED.format(60)}")
+    t("SELECT sqlembed_flush()")
+    others = [Sql(sqlembed.connect(t.db_path, engine=engine)) for _ in range(2)]
+    for _ in range(30):
+        others[0]("BEGIN")
+        agrees(others[0])
+        writer = draw.choice([t, others[1]])
+        keeps = draw.random() < 0.5
+        writer("BEGIN")
+        for _ in range(draw.randrange(1, 12)):
+            key = draw.randrange(1, 80)
+            writer("INSERT OR REPLACE INTO t VALUES (?, ?)", key, f"row {draw.randrange(90)}")
+            writer("DELETE FROM t WHERE id = ?", draw.randrange(1, 80))
+        writer("SELECT sqlembed_flush()")
+        agrees(writer)
+        agrees(others[0])
+        writer("COMMIT" if keeps else "ROLLBACK")
+        for each in (t, *others):
+            agrees(each)
+        others[0]("COMMIT")
+        if draw.random() < 0.2:
+            t("SELECT sqlembed_repair()")
+        elif draw.random() < 0.2:
+            resident.MEMORY.clear()
+    for each in others:
+        each.close()
+    assert t("SELECT kind FROM sqlembed_check WHERE kind = 'codes'") == []
