@@ -17,6 +17,7 @@ from sqlembed.engine.interface import Engine
 from sqlembed.index import fresh, resident
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index, check_watched
+from sqlembed.index.codes import Numbers
 from sqlembed.index.embedding import Embedded
 from sqlembed.plan import Plan, SqlValue, Statement
 
@@ -242,7 +243,7 @@ def _looked_up(
     most = 3 * wanted + SPARE
     while most <= MOST_LOOKED_UP and most * EXACT_SHARE < known.count:
         near = yield from resident.nearest(index, known, query, most, keys)
-        hits = yield from _look_up(index, blob, near.chunks, scope)
+        hits = yield from _look_up(index, blob, near.chunks, scope, keys)
         others = (
             []
             if known.tail is not None
@@ -264,19 +265,21 @@ def _looked_up(
     near = yield from resident.within(index, known, query, 1.0 - scope.bounds[1], keys)
     if len(near.chunks) > MOST_LOOKED_UP:
         return None
-    hits = yield from _look_up(index, blob, near.chunks, scope)
+    hits = yield from _look_up(index, blob, near.chunks, scope, keys)
     others = yield from _in_tail(index, blob, wanted, known, scope)
     return _sorted([*hits, *others]), len(others) < wanted
 
 
 def _look_up(
-    index: Index, blob: bytes, chunks: npt.NDArray[np.int64], scope: Scope
+    index: Index, blob: bytes, chunks: Numbers, scope: Scope, keys: Numbers | None
 ) -> Plan[list[Hit]]:
-    """Those of *chunks* that are there and in *scope*."""
+    """Those of *chunks* that are there and in *scope*, of whose *keys* there is an array, too."""
     sql = LOOK_UP.format(chunks=index.chunk_table, condition=scope.current)
     hits = hits_of((yield Statement(sql, (blob, json.dumps(chunks.tolist())))))
-    keys = None if scope.keys is None else set(scope.keys)
-    return [hit for hit in hits if keys is None or hit.key in keys]
+    if keys is None:
+        return hits
+    found = np.isin(np.array([hit.key for hit in hits], np.int64), keys)
+    return [hit for hit, is_found in zip(hits, found, strict=True) if is_found]
 
 
 def _in_tail(
