@@ -122,7 +122,12 @@ def test_a_plan_that_is_cut_leaves_a_whole_database(
     host = scene.host(client)
     text, states = PLANS[plan]
     host.run(f"os.chdir({str(scene.directory)!r}){PREPARE}{COPY}")
-    right, sizes = host.sql(text), dict(zip(("requests", "answers"), proxy.passed, strict=True))
+    right = host.sql(text)
+    if plan == "search":  # less is asked for when the service remembers the vectors
+        for _ in range(2):
+            host.run(COPY)
+            assert host.sql(text) == right
+    sizes = dict(zip(("requests", "answers"), proxy.passed, strict=True))
     chance = random.Random(plan)
     for _ in range(CUTS):
         way = chance.choice(("requests", "answers"))

@@ -28,6 +28,7 @@ def test_a_signal_ends_what_is_computed_and_a_second_run_finishes(
     command = [sys.executable, "-m", "sqlembed", "work", path]
     worker = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     plain = apsw.Connection(path)
+    plain.set_busy_timeout(10_000)
     until(lambda: plain.execute("SELECT sum(lease > 0) FROM sqlembed_backlog").get, "its work")
     worker.send_signal(signal.SIGTERM)
     assert (worker.communicate(timeout=60)[1], worker.returncode) == ("", 0)
