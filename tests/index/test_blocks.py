@@ -1,6 +1,5 @@
 """Codes are kept in blocks as an index grows and shrinks, and every search sees its own snapshot's."""
 
-from pathlib import Path
 from random import Random
 
 import apsw
@@ -157,10 +156,12 @@ def test_with_no_memory_at_all_the_answers_are_the_same(t: Sql, small: pytest.Mo
 
 
 @pytest.mark.doors("apsw")
+@pytest.mark.parametrize("most", [0, 1000], ids=["blocks", "tail"])
 def test_each_connection_finds_what_its_own_snapshot_has(
-    t: Sql, engine: LocalEngine, small: pytest.MonkeyPatch, tmp_path: Path
+    t: Sql, engine: LocalEngine, small: pytest.MonkeyPatch, most: int
 ) -> None:
     """Writers that commit and roll back, and a reader that stays: all with one memory."""
+    small.setattr(blocks, "SMALL", most)
     draw = Random(7)
     t("PRAGMA journal_mode = WAL")
     t(f"INSERT INTO t {COUNTED.format(60)}")
@@ -170,23 +171,24 @@ def test_each_connection_finds_what_its_own_snapshot_has(
         others[0]("BEGIN")
         agrees(others[0])
         writer = draw.choice([t, others[1]])
-        keeps = draw.random() < 0.5
+        keeps, deletes = draw.random() < 0.5, draw.random() < 0.3
         writer("BEGIN")
         for _ in range(draw.randrange(1, 12)):
             key = draw.randrange(1, 80)
-            writer("INSERT OR REPLACE INTO t VALUES (?, ?)", key, f"row {draw.randrange(90)}")
+            if not deletes:
+                writer("INSERT OR REPLACE INTO t VALUES (?, ?)", key, f"row {draw.randrange(90)}")
             writer("DELETE FROM t WHERE id = ?", draw.randrange(1, 80))
         writer("SELECT sqlembed_flush()")
         agrees(writer)
         agrees(others[0])
         writer("COMMIT" if keeps else "ROLLBACK")
-        for each in (t, *others):
+        if draw.random() < 0.5:
+            resident.MEMORY.clear()
+        for each in (t, others[1], others[0]):  # the last one sees what was there before
             agrees(each)
         others[0]("COMMIT")
         if draw.random() < 0.2:
             t("SELECT sqlembed_repair()")
-        elif draw.random() < 0.2:
-            resident.MEMORY.clear()
     for each in others:
         each.close()
     assert t("SELECT kind FROM sqlembed_check WHERE kind = 'codes'") == []
