@@ -40,7 +40,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Ten minutes. sqlite-lembed and sqlite-ai are compared too where there is a stock sqlite3
+# Some 25 minutes. sqlite-lembed and sqlite-ai are compared too where there is a stock sqlite3
 # shell (apt-get install sqlite3).
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py

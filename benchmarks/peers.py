@@ -24,6 +24,11 @@ REQUIREMENTS = (
     "sentence-transformers==6.2.0",
     "sqlite-lembed==0.0.1a8",
     "sqlite-ai==1.0.8",
+    "sqliteai-vector==1.1.2",
+    "vectorlite-py==0.2.0",
+    "usearch==2.26.0",
+    "faiss-cpu==1.15.0",
+    "matplotlib==3.11.2",
 )
 ENVIRONMENT = ROOT / ".venv-peers"
 PYTHON = ENVIRONMENT / "bin" / "python"

@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 README = HERE / "README.md"
 BEGIN, END = "<!-- figures: make bench -->\n", "<!-- end of figures -->"
-BENCHMARKS = ("embedding", "batches", "calls", "service", "writes", "search")
+BENCHMARKS = ("embedding", "batches", "calls", "service", "writes", "search", "nearest")
 KEPT_RUNS = 2
 # Set on some machines for the sake of old OpenBLAS builds; they slow numpy down.
 UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "SQLEMBED_THREADS", "SQLEMBED_MODEL")

@@ -1,24 +1,19 @@
-"""knn() and search() against sqlite-vec and FTS5 driven by hand, over the same rows and vectors.
-
-The nearest are also asked for among some rows: few of them, or most.
-"""
+"""search() against sqlite-vec and FTS5 driven by hand, over the same rows and vectors."""
 
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import apsw
-import numpy as np
 import report
 import sqlite_vec
 import texts
 from report import Line, Table, tell
 from rounds import ratio, seconds
-from vectors import Truth, Vectors, enlarged, truth
+from vectors import Vectors, embedded, enlarged
 
 import sqlembed
 from sqlembed import settings
@@ -30,13 +25,8 @@ QUERIES = 50
 TABLE = "CREATE TABLE sms(id INTEGER PRIMARY KEY, body TEXT)"
 INSERT = "INSERT INTO sms VALUES (?, ?)"
 INDEX = "SELECT sqlembed_index('sms', 'body')"
-KNN = f"SELECT id, distance, text FROM knn('sms', ?, {K})"
 VEC = "CREATE VIRTUAL TABLE vec USING vec0(embedding float[{width}])"
 VEC_INSERT = "INSERT INTO vec(rowid, embedding) VALUES (?, ?)"
-VEC_KNN = f"""
-SELECT sms.id, distance, body FROM vec JOIN sms ON sms.id = vec.rowid
-WHERE embedding MATCH ? AND k = {K}"""
-ORDER = "ORDER BY distance"
 SEARCH = f"SELECT id, score, text FROM search('sms', ?, {K}, ?)"
 WITHOUT_RERANKING, AS_IT_IS = '{"rerank": 0}', None
 FTS = "CREATE VIRTUAL TABLE fts USING fts5(body, content = 'sms', content_rowid = 'id')"
@@ -54,14 +44,11 @@ SELECT sms.id, score, body FROM (
     SELECT id, sum(1.0 / (60 + place)) AS score FROM found
     GROUP BY id ORDER BY score DESC LIMIT {K}
 ) AS best JOIN sms ON sms.id = best.id ORDER BY score DESC"""
-SOME = {"1 of 100": "id % 100 = 0", "9 of 10": "id % 10 <> 0"}
-AMONG = "SELECT id FROM sms WHERE {}"
 MILLISECONDS = 1000
-Ask = Callable[[bytes], list[int]]
 
 
 def measure(quick: bool) -> list[Table]:
-    """Milliseconds a query, and recall, at two sizes."""
+    """Milliseconds a search, at two sizes."""
     sizes, queries, rounds = ((200, 12_000), 10, 2) if quick else ((5_000, 100_000), QUERIES, 3)
     texts.model()
     messages = texts.messages()
@@ -71,14 +58,6 @@ def measure(quick: bool) -> list[Table]:
         tell(f"embedding {len(asked) + len(stored):,} SMS")
         questions, real = embedded(engine, asked), embedded(engine, stored)
         lines: list[Line] = []
-        some: list[Line] = []
-        by_text: list[Line] = []
-        notes = [
-            f"k = {K}; {queries} SMS that are not in the table as queries, given as vectors,"
-            f" {rounds} times. {len(real):,} vectors are real, the others made out of them:"
-            " a real one or, of five, one mixture of two, plus noise (cosine 0.9). Their table"
-            " was indexed by sqlembed_index() with a cache that knew them."
-        ]
         for rows in sizes:
             every = enlarged(real, rows)
             bodies = [f"{n} {stored[n % len(stored)]}" for n in range(rows)]
@@ -87,42 +66,15 @@ def measure(quick: bool) -> list[Table]:
             db = ours(engine, directory, bodies, every)
             plain = by_hand(directory, bodies, every)
             with closing(db), closing(plain):
-                answers = truth(every, questions, K)
-                sides = {
-                    f"{rows:,} rows: knn()": partial(ids, db, KNN),
-                    f"{rows:,} rows: vec0 float": partial(ids, plain, f"{VEC_KNN} {ORDER}"),
-                }
-                lines += compared(sides, answers, questions, rounds)
-                for name, condition in SOME.items():
-                    among = AMONG.format(condition)
-                    allowed = [int(str(row[0])) for row in db.execute(among)]
-                    mine, theirs = f"{KNN} WHERE id IN ({among})", f"AND vec.rowid IN ({among})"
-                    sides = {
-                        f"{name} of {rows:,}: knn()": partial(ids, db, mine),
-                        f"{name} of {rows:,}: vec0 float": partial(
-                            ids, plain, f"{VEC_KNN} {theirs} {ORDER}"
-                        ),
-                    }
-                    some += compared(sides, answers.among(allowed), questions, rounds)
-                by_text += searched(f"{rows:,} rows", db, plain, asked, questions, rounds)
+                lines += searched(f"{rows:,} rows", db, plain, asked, questions, rounds)
         engine.close()
-    among_notes = [
-        "As above, with a condition of the application's own on the row: id IN (SELECT ...)."
-    ]
-    search_notes = [
-        "The same rows and questions, given as texts and asked once before: no model runs."
-        " By hand: the 50 best of vec0 and of FTS5 (any of the words), fused by reciprocal rank."
-    ]
-    return [
-        Table("Nearest rows", "ms", "vec0 takes ... times", lines, notes),
-        Table("Nearest rows among some", "ms", "vec0 takes ... times", some, among_notes),
-        Table("Search", "ms", "by hand takes ... times", by_text, search_notes),
-    ]
-
-
-def embedded(engine: LocalEngine, chosen: Sequence[str]) -> Vectors:
-    """The vectors of *chosen*."""
-    return np.array([np.frombuffer(row, "<f4") for row in engine.embed(chosen, None, "document")])
+    note = (
+        f"k = {K}; {queries} SMS that are not in the table, {rounds} times, each asked once before:"
+        f" no model runs. {len(real):,} vectors of rows are real, the others made out of them: a"
+        " real one or, of five, one mixture of two, plus noise (cosine 0.9). By hand: the 50 best"
+        " of vec0 and of FTS5 (any of the words), fused by reciprocal rank."
+    )
+    return [Table("Search", "ms", "by hand takes ... times", lines, [note])]
 
 
 def ours(
@@ -161,38 +113,6 @@ def load(db: apsw.Connection, bodies: Sequence[str]) -> None:
     db.execute(TABLE)
     with db:
         db.executemany(INSERT, enumerate(bodies, 1))
-
-
-def ids(db: apsw.Connection, sql: str, query: bytes) -> list[int]:
-    """The ids that *sql* finds for *query*."""
-    return [int(str(row[0])) for row in db.execute(sql, (query,))]
-
-
-def compared(
-    sides: Mapping[str, Ask], answers: Truth, questions: Vectors, rounds: int
-) -> list[Line]:
-    """Ask both sides every query in turn."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    recalls: dict[str, list[float]] = {name: [] for name in sides}
-    for round_ in range(rounds):
-        for number, question in enumerate(questions):
-            blob = question.astype("<f4").tobytes()
-            for name in list(sides)[:: -1 if round_ % 2 else 1]:
-                begun = time.perf_counter()
-                found = sides[name](blob)
-                times[name].append(MILLISECONDS * (time.perf_counter() - begun))
-                recalls[name].append(answers.recall(number, found))
-    mine, theirs = times.values()
-    return [
-        Line.of(
-            name,
-            values,
-            ratio(theirs, mine) if values is mine else None,
-            "recall 0.99" if values is mine else "",
-            f"recall@{K} {np.mean(recalls[name]):.3f}",
-        )
-        for name, values in times.items()
-    ]
 
 
 def searched(

@@ -4,10 +4,13 @@ A larger set is crowded as real ones are: a made vector is a real one (four of f
 a mixture of two, moved by noise to a cosine of about 0.9 of where it was.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from sqlembed.engine.local import LocalEngine
 
 Vectors = npt.NDArray[np.float32]
 
@@ -38,6 +41,11 @@ class Truth(NamedTuple):
         chosen = np.array(ids) - 1
         distances[:, chosen] = self.distances[:, chosen]
         return Truth(distances, self.k)
+
+
+def embedded(engine: LocalEngine, texts: Sequence[str]) -> Vectors:
+    """The default model's vectors of *texts*, of unit length."""
+    return np.array([np.frombuffer(row, "<f4") for row in engine.embed(texts, None, "document")])
 
 
 def enlarged(real: Vectors, rows: int) -> Vectors:
