@@ -313,12 +313,13 @@ def renew(index: Index) -> Plan[None]:
 def _renew_next(index: Index, known: list[Listed], done: int, frame: Frame) -> Plan[int]:
     """Make the next block after the chunk *done* anew; the last chunk that it was to have."""
     end = min(each.last for each in known if each.last > done)
-    before = [each for each in known if each.last <= done]
+    # Another may have put it together with blocks that were done.
+    start = min(done, *(each.first - 1 for each in known if each.last == end))
     for each in known:
-        if each.last == end:
+        if start < each.last <= end:
             yield Statement(DELETE, (each.block,))
     yield from stamp(index)
-    start, room = done, _room(index)
+    before, room = [each for each in known if each.last <= start], _room(index)
     # More than one, where those were lost that had the chunks before.
     while rows := (yield Statement(VECTORS.format(index.chunk_table), (start, end, room))):
         yield from _add(index, before, coded(index, rows, frame))

@@ -1,5 +1,6 @@
 """Codes are kept in blocks as an index grows and shrinks, and every search sees its own snapshot's."""
 
+from contextlib import suppress
 from random import Random
 
 import apsw
@@ -10,6 +11,7 @@ import sqlembed
 from sqlembed.doors import plans
 from sqlembed.engine.local import LocalEngine
 from sqlembed.index import blocks, catalog, knn, resident
+from sqlembed.plan import Boundary, Plan, Rows
 
 COUNTED = """
 WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT {})
@@ -122,6 +124,37 @@ def test_an_index_that_has_outgrown_its_frame_gets_a_new_one(
     assert made_of() == 61
     assert t("SELECT * FROM sqlembed_check") == []
     agrees(t)
+
+
+@pytest.mark.doors("apsw")
+def test_what_another_seals_while_blocks_are_made_anew_loses_none(
+    t: Sql, engine: LocalEngine, small: pytest.MonkeyPatch
+) -> None:
+    t(f"INSERT INTO t {COUNTED.format(9)}")
+    t("SELECT sqlembed_flush()")
+    assert t(LISTED) == [(1, 9, 9)]
+    other = Sql(sqlembed.connect(t.db_path, engine=engine))
+    plan = blocks.renew(plans.run(t.db, catalog.find("t")))
+
+    def part(rows: Rows | None = None) -> Plan[Rows | None]:
+        """What *plan* does up to the end of its transaction."""
+        with suppress(StopIteration):
+            request = plan.send(rows)  # type: ignore[arg-type]
+            while request is not Boundary.COMMIT:
+                request = plan.send((yield request))
+            return (yield request)
+        return None
+
+    rows = plans.run(t.db, part())
+    assert rows is not None
+    other(f"INSERT INTO t SELECT n + 100, 'more ' || n FROM ({COUNTED.format(9)})")
+    other("SELECT sqlembed_flush()")
+    assert t(LISTED) == [(1, 18, 18)]  # what was made anew is in it
+    while (rows := plans.run(t.db, part(rows))) is not None:
+        pass
+    assert t(LISTED) == [(1, 18, 18)]
+    agrees(t)
+    other.close()
 
 
 @pytest.mark.doors("apsw")
