@@ -8,12 +8,13 @@ longest goes when the bound of memory is reached.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from random import shuffle
 from threading import Lock
 
 import numpy as np
 
 from sqlembed import settings
-from sqlembed.index import blocks, scan
+from sqlembed.index import blocks, codes, scan
 from sqlembed.index.blocks import Listed
 from sqlembed.index.catalog import Index
 from sqlembed.index.codes import Codes, Numbers, Vectors
@@ -95,13 +96,15 @@ class Memory:
                 self._states.move_to_end(stamp)
             return self._states.get(stamp)
 
-    def keep_block(self, number: int, codes: Codes) -> None:
-        """Remember a block by its number, which no other has."""
+    def keep_block(self, number: int, block: Codes) -> Codes:
+        """Remember a block by its number, which no other has; what another remembered first."""
         with self._lock:
-            if number not in self._blocks:
-                self._blocks[number] = codes
-                self.nbytes += codes.nbytes
-                self._make_room()
+            if number in self._blocks:
+                return self._blocks[number]
+            self._blocks[number] = block
+            self.nbytes += block.nbytes
+            self._make_room()
+            return block
 
     def keep_state(self, stamp: int, state: State) -> None:
         """Remember a state by its stamp, or more of it than before."""
@@ -199,20 +202,23 @@ def _candidates(
     """What *choose* takes of the blocks: of all together, or part by part where memory is short."""
     room = settings.index_memory_bytes()
     found = list[Candidates]()
-    remembered = MEMORY.blocks(listed.block for listed in known.blocks)
-    held = list(remembered.values())
-    taken = sum(block.nbytes for block in held)
-    for listed in known.blocks:
-        if listed.block in remembered:
-            continue
-        block = yield from blocks.read(index, listed)
+    held = MEMORY.blocks(listed.block for listed in known.blocks)
+    taken = sum(block.nbytes for block in held.values())
+    missing = [listed for listed in known.blocks if listed.block not in held]
+    # Of an index that is larger the first blocks are remembered, always the same ones. Else those
+    # who begin together each read some, and all have them.
+    if sum(codes.size(listed.chunks, index.dimension) for listed in known.blocks) <= room:
+        shuffle(missing)
+    for listed in missing:
+        meanwhile = MEMORY.blocks([listed.block])
+        block = meanwhile.get(listed.block)
+        if block is None:
+            block = yield from blocks.read(index, listed)
         taken += block.nbytes
-        # Of an index that is larger the first blocks are remembered, always the same ones.
         if taken > room:
             found.append(choose([block]))
         else:
-            MEMORY.keep_block(listed.block, block)
-            held.append(block)
+            held[listed.block] = MEMORY.keep_block(listed.block, block)
     if held:
-        found.append(choose(held))
+        found.append(choose([held[each.block] for each in known.blocks if each.block in held]))
     return found

@@ -11,6 +11,9 @@ import sqlembed
 from sqlembed.doors import plans
 from sqlembed.engine.local import LocalEngine
 from sqlembed.index import blocks, catalog, knn, resident
+from sqlembed.index.blocks import Listed
+from sqlembed.index.catalog import Index
+from sqlembed.index.codes import Codes
 from sqlembed.plan import Boundary, Plan, Rows
 
 COUNTED = """
@@ -186,6 +189,36 @@ def test_with_no_memory_at_all_the_answers_are_the_same(t: Sql, small: pytest.Mo
         agrees(t)
         assert resident.MEMORY.nbytes <= int(bytes_)
     assert resident.MEMORY.nbytes > 5000
+
+
+@pytest.mark.doors("apsw")
+def test_who_search_at_once_share_what_they_read(
+    t: Sql, engine: LocalEngine, small: pytest.MonkeyPatch
+) -> None:
+    small.setattr(blocks, "BLOCK_BYTES", 1000)
+    t(f"INSERT INTO t {COUNTED.format(200)}")
+    t("SELECT sqlembed_flush()")
+    resident.MEMORY.clear()
+    reads = list[int]()
+    read = blocks.read
+
+    def beside_another(index: Index, block: Listed) -> Plan[Codes]:
+        """Read a block, while another search, begun in the middle of that, reads all."""
+        reads.append(block.block)
+        found = yield from read(index, block)
+        if len(reads) == 1:
+            assert t(NEAREST, "row 7")[0] == 7
+        return found
+
+    small.setattr(blocks, "read", beside_another)
+    other = Sql(sqlembed.connect(t.db_path, engine=engine))
+    assert other(NEAREST, "row 7")[0] == 7
+    assert len(set(reads)) == len(t(LISTED)) > 10
+    assert len(reads) == len(set(reads)) + 1  # the one that both had begun with
+    every = t("SELECT block FROM sqlembed_block")
+    held = sum(block.nbytes for block in resident.MEMORY.blocks(every).values())
+    assert held <= resident.MEMORY.nbytes < 1.5 * held
+    other.close()
 
 
 @pytest.mark.doors("apsw")
