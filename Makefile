@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 HOSTS := .venv-hosts
+SERVERS := .venv-servers
 EXTENSION := sqlembed/extension/sqlembed.so
 
 .PHONY: demo test fuzz crash lint bench quality clean
@@ -14,7 +15,7 @@ demo: $(READY)
 	$(BIN)/python examples/demo.py
 
 # Weights and data sets are fetched here, once; no test reads the network.
-test: $(READY) $(EXTENSION) $(HOSTS)/.ready lint
+test: $(READY) $(EXTENSION) $(HOSTS)/.ready $(SERVERS)/.ready lint
 	@.ci/debian gcc 'gcc --version' valgrind 'valgrind --version'
 	$(BIN)/sqlembed pull all-MiniLM-L6-v2 multilingual-e5-small judge-nli
 	$(BIN)/python examples/datasets.py
@@ -78,5 +79,11 @@ $(HOSTS)/.ready: Makefile | $(READY)
 	    "alembic>=1.16,<2" "django>=5.2,<5.3"; \
 	then touch $@; else echo "Datasette, sqlite-utils, Alembic and Django are left out." >&2; fi
 
+# llama.cpp's own server, as xllamacpp ships it: models on a server are tested against it.
+$(SERVERS)/.ready: Makefile | $(READY)
+	@if $(PYTHON) -m venv --without-pip $(SERVERS) && $(BIN)/python -m pip \
+	    --python $(SERVERS)/bin/python install -qq "xllamacpp>=2026.10,<2027"; \
+	then touch $@; else echo "llama.cpp's server is left out." >&2; fi
+
 clean:
-	rm -rf $(VENV) $(HOSTS) fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(HOSTS) $(SERVERS) fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

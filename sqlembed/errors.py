@@ -11,7 +11,8 @@
     ├── ModelError              the weights cannot be used
     │   ├── ModelMissingError   not on this machine yet
     │   ├── ModelFileError      truncated, altered, or not a GGUF
-    │   └── ProbeError          loads, but gives other vectors than its reference
+    │   ├── ProbeError          loads, but gives other vectors than its reference
+    │   └── ServerError         its server does not answer, refuses, or answers nonsense
     ├── BusyError               not now: too much waits, or the database is in use
     ├── ClientGoneError         whoever waited for the answer has left
     ├── SpaceError              vectors of two embedding spaces would meet
@@ -60,6 +61,10 @@ class ModelFileError(ModelError):
 
 class ProbeError(ModelError):
     """A model loads, but its vectors differ from those of its reference."""
+
+
+class ServerError(ModelError):
+    """A model's server does not answer, refuses, or gives what is no answer."""
 
 
 class BusyError(SqlembedError):

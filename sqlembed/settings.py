@@ -66,6 +66,11 @@ def index_memory_bytes() -> int:
     return _whole_number("SQLEMBED_INDEX_MEMORY", half_of_memory() // 2)
 
 
+def secret(variable: str) -> str | None:
+    """The key that a manifest says is in the environment variable *variable*; None if not set."""
+    return os.environ.get(variable) or None
+
+
 def default_model() -> str:
     """The embedder used where no model is named (``SQLEMBED_MODEL``)."""
     return os.environ.get("SQLEMBED_MODEL") or DEFAULT_MODEL

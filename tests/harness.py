@@ -85,11 +85,16 @@ class FakeModel:
     def _vector(self, text: str) -> np.ndarray:
         if FAILING in text:
             raise ModelError("the fake model was told to fail")
-        total = np.zeros(self.manifest.dimension)
-        for word in text.split() or [""]:
-            seed = blake2b(f"{self.manifest.name} {word}".encode(), digest_size=8).digest()
-            total += np.random.default_rng(int.from_bytes(seed)).normal(size=total.shape)
-        return (total / np.linalg.norm(total)).astype(np.float32)
+        return word_vector(self.manifest.name, text, self.manifest.dimension)
+
+
+def word_vector(model: str, text: str, dimension: int) -> np.ndarray:
+    """The unit vector of a bag of hashed words."""
+    total = np.zeros(dimension)
+    for word in text.split() or [""]:
+        seed = blake2b(f"{model} {word}".encode(), digest_size=8).digest()
+        total += np.random.default_rng(int.from_bytes(seed)).normal(size=total.shape)
+    return (total / np.linalg.norm(total)).astype(np.float32)
 
 
 def install_fake(name: str, kind: str = "embedder", dimension: int = 64, query: str = "") -> None:

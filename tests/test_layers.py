@@ -25,6 +25,7 @@ FORBIDDEN = {
 ONLY = {
     "llama_cpp": ["engine/llama.py"],
     "sqlite_vec": ["doors/apsw_door.py", "cli/doctor.py"],
+    "httpx2": ["engine/endpoint.py"],
     "regex": ["engine/boundary.py"],
     "tokenizers": ["engine/tokenize.py", "weights", "cli/doctor.py"],
     "huggingface_hub": ["weights/hub.py"],

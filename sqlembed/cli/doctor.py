@@ -16,7 +16,7 @@ from sqlembed.engine.llama import kernels
 from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import SqlembedError
 from sqlembed.service.daemon import Place, answers
-from sqlembed.weights import receipt
+from sqlembed.weights import manifest, receipt
 
 PACKAGES = ("sqlite-vec", "llama-cpp-python", "tokenizers", "numpy")
 
@@ -79,13 +79,17 @@ def model(engine: LocalEngine, problems: list[str]) -> dict[str, str]:
     try:
         engine.load(name)
         space = engine.space(name)
-        found = receipt.read_receipt(name)
-        facts["model"] = (
-            f"{name}, {space.dimension} dimensions, {found.file_type}, hash and probes right"
+        server = manifest.find(name).server
+        state = (
+            f"on the server {server.url}, probes right"
+            if server
+            else f"{receipt.read_receipt(name).file_type}, hash and probes right"
         )
+        facts["model"] = f"{name}, {space.dimension} dimensions, {state}"
         rerankers = [row for row in engine.models() if "rerank" in (row.used_for or "")]
         for row in rerankers:
-            own = "a cross-encoder" if row.kind == "reranker" else "late interaction"
+            late = "cosine" if manifest.find(row.name).server else "late interaction"
+            own = "a cross-encoder" if row.kind == "reranker" else late
             facts["rerank"] = f"{row.name}, {own}"
     except SqlembedError as error:
         problems.append(str(error))

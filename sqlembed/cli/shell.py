@@ -7,7 +7,7 @@ import click
 from sqlembed import __version__, settings
 from sqlembed.cli.opening import opened
 from sqlembed.cli.repl import Repl
-from sqlembed.weights import receipt
+from sqlembed.weights import manifest, receipt
 
 
 @click.command("shell")
@@ -36,6 +36,7 @@ def greeting() -> str:
     """What a person sees first."""
     model = settings.default_model()
     lines = [f'sqlembed {__version__}, model {model}. Enter ".help" for dot-commands.']
-    if not receipt.gguf_path(model).is_file():
+    found = manifest.available().get(model)
+    if found is None or not receipt.is_usable(found):
         lines.append(f"{model} is not on this machine; get it with: sqlembed pull {model}")
     return "".join(line + "\n" for line in lines)

@@ -7,7 +7,7 @@ from threading import Condition, Lock
 
 from sqlembed.engine import memory
 from sqlembed.engine.interface import ModelState
-from sqlembed.engine.memory import Budget, Loaded
+from sqlembed.engine.memory import AnyModel, Budget, Loaded
 from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.model import Model
 from sqlembed.engine.space import Space
@@ -49,6 +49,7 @@ class Library:
         self._abandoned: list[Loaded] = []
         self._changed = Condition()
         self._loading = Lock()
+        self._reaching: dict[str, Lock] = {}
         self._chosen_reranker: tuple[int, str] | None = None
 
     def manifest(self, name: str) -> Manifest:
@@ -62,14 +63,19 @@ class Library:
         return known
 
     def space(self, name: str) -> Space:
-        """The embedding space of *name*; needs its receipt, not its weights."""
+        """The embedding space of *name*; needs its receipt, not its weights, nor its server."""
         known = self._spaces.get(name)
         if known is None:
-            known = self._spaces[name] = Space.of(self.manifest(name), receipt.recorded(name))
+            found = self.manifest(name)
+            known = self._spaces[name] = (
+                Space.at_server(found, found.server)
+                if found.server
+                else Space.of(found, receipt.recorded(name))
+            )
         return known
 
     @contextmanager
-    def use(self, name: str) -> Iterator[Model]:
+    def use(self, name: str) -> Iterator[AnyModel]:
         """The model *name*, loaded, and kept so until the block ends.
 
         :raises ModelError: its weights cannot be used; the message says why
@@ -88,7 +94,7 @@ class Library:
                 self._changed.notify_all()
 
     @contextmanager
-    def embedder(self, name: str) -> Iterator[Model]:
+    def embedder(self, name: str) -> Iterator[AnyModel]:
         """The model *name*, if it gives vectors.
 
         :raises InputError: it is a reranker
@@ -161,7 +167,7 @@ class Library:
                 kind=each.kind,
                 dimension=each.dimension,
                 context=each.context,
-                installed=receipt.gguf_path(name).is_file(),
+                installed=receipt.is_usable(each),
                 loaded=name in loaded,
                 bytes=loaded.get(name),
                 used_for=" and ".join(use for use, chosen in uses.items() if chosen == name)
@@ -178,6 +184,7 @@ class Library:
         self._models, self._leaving = {}, []
         self._changed = Condition()
         self._loading = Lock()
+        self._reaching = {}
 
     def _borrow(self, name: str) -> Loaded | None:
         with self._changed:
@@ -187,6 +194,9 @@ class Library:
             return found
 
     def _load(self, name: str) -> None:
+        if self.manifest(name).server:
+            self._reach(name)
+            return
         until = time.monotonic() + self._room_seconds
         while True:
             with self._loading:
@@ -205,6 +215,15 @@ class Library:
                     return
             # Not under the lock: what fits may be loaded meanwhile.
             self._await_room(name, size, until)
+
+    def _reach(self, name: str) -> None:
+        # Not under the lock for weights: a server may not answer for long.
+        with self._reaching.setdefault(name, Lock()):
+            if name not in self._models:
+                begun = time.perf_counter()
+                model = _at_server(self.manifest(name))
+                ModelFigures(name).load.observe(time.perf_counter() - begun)
+                self._models[name] = Loaded(name, model, 0, time.monotonic())
 
     def _make_room(self, size: int) -> bool:
         """Unload what is idle until *size* bytes fit; False if too much is in use."""
@@ -247,6 +266,13 @@ class Library:
 
     def _choose_reranker(self) -> str:
         for name, each in manifest.available().items():
-            if each.kind == "reranker" and each.recommended and receipt.gguf_path(name).is_file():
+            if each.kind == "reranker" and each.recommended and receipt.is_usable(each):
                 return name
         return self.default
+
+
+def _at_server(found: Manifest) -> AnyModel:
+    # Imported when first used: the HTTP library takes 0.15 seconds.
+    from sqlembed.engine.remote import ServerModel
+
+    return ServerModel(found)

@@ -10,7 +10,7 @@ import numpy as np
 from sqlembed import settings
 from sqlembed.engine import metrics, words
 from sqlembed.engine.cache import Cache
-from sqlembed.engine.chunk import AS_USUAL, Chunk, Chunking
+from sqlembed.engine.chunk import AS_USUAL, WITHOUT_OVERLAP, Chunk, Chunking
 from sqlembed.engine.front import Front
 from sqlembed.engine.interface import CacheFile, CacheState, Metric, ModelState, Span
 from sqlembed.engine.library import Library
@@ -102,7 +102,11 @@ class LocalEngine:
 
     def rerank(self, query: str, documents: Sequence[str], model: str | None) -> list[float]:
         """The score of each document for *query*, high is better."""
-        return self._reranker.rerank(query, documents, model)
+        name = model or self.library.reranker()
+        found = self.library.manifest(name)
+        if found.server and found.kind == "embedder":
+            return self._cosines(query, documents, name)
+        return self._reranker.rerank(query, documents, name)
 
     def reranker(self, embedder: str) -> str:
         """What reranks what *embedder* found: a cross-encoder if one is in use, else itself."""
@@ -213,6 +217,18 @@ class LocalEngine:
         for name in self.library.loaded():
             self.unload(name)
         self.cache.close()
+
+    def _cosines(self, query: str, documents: Sequence[str], model: str) -> list[float]:
+        """The best cosine of each document's chunks, where a server gives no tokens' vectors."""
+        if not documents:
+            return []
+        asked = [part.text for part in self.chunk([query], model, WITHOUT_OVERLAP, "query")[0]]
+        parts = self.chunk(documents, model, WITHOUT_OVERLAP)
+        flat = [part.text for chunks in parts for part in chunks]
+        sides = (self.embed(asked, model, "query"), self.embed(flat, model, "document"))
+        left, right = (np.frombuffer(b"".join(v), "<f4").reshape(len(v), -1) for v in sides)
+        best = iter((right @ left.T).max(axis=1))
+        return [float(max(next(best) for _ in chunks)) for chunks in parts]
 
     def _after_fork(self) -> None:
         self._lock = Lock()

@@ -1,15 +1,18 @@
 """How much memory models take, and which of them make room for another."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from sqlembed import settings
-from sqlembed.engine.model import Model
+from sqlembed.engine.chunk import WITHOUT_OVERLAP, Chunk, Chunking
+from sqlembed.engine.late import Tokens
 from sqlembed.engine.pack import BATCH_TOKENS
+from sqlembed.engine.pooling import Vectors
 from sqlembed.errors import BusyError, ModelError
 from sqlembed.weights import gguf_header
-from sqlembed.weights.manifest import Manifest
+from sqlembed.weights.manifest import Manifest, Role
 
 FLOAT_BYTES = 4
 WORD_BYTES = 1500
@@ -35,12 +38,41 @@ def needed(manifest: Manifest, path: Path) -> int:
     return path.stat().st_size + words * WORD_BYTES + settings.threads() * context
 
 
+class AnyModel(Protocol):
+    """A model that is loaded, here or on a server."""
+
+    manifest: Manifest
+
+    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+        """The unit vector of each text."""
+
+    def tokens(self, texts: Sequence[str], role: Role) -> list[Tokens]:
+        """Each text's token vectors for late interaction."""
+
+    def score(self, query: str, documents: Sequence[str]) -> list[float]:
+        """A cross-encoder's score of each document."""
+
+    def chunk(
+        self, texts: Sequence[str], role: Role = "document", chunking: Chunking = WITHOUT_OVERLAP
+    ) -> list[list[Chunk]]:
+        """Each text in parts that the model reads whole."""
+
+    def count(self, texts: Sequence[str], role: Role = "document") -> list[int]:
+        """Tokens of each text as the model reads it."""
+
+    def waiting(self) -> dict[str, int]:
+        """Texts that wait by lane."""
+
+    def close(self) -> None:
+        """End it."""
+
+
 @dataclass(eq=False)
 class Loaded:
     """A model in memory."""
 
     name: str
-    model: Model
+    model: AnyModel
     bytes: int
     used: float
     """When it was used last, by the monotonic clock."""

@@ -7,27 +7,28 @@ from typing import TypeVar
 import numpy as np
 
 from sqlembed import settings
-from sqlembed.engine.chunk import WITHOUT_OVERLAP, Chunk, Chunking, chunk
+from sqlembed.engine import probes
+from sqlembed.engine.chunk import chunk
 from sqlembed.engine.late import Tokens, join
 from sqlembed.engine.llama import Context, TokenIds, Weights, refuse_after_fork
 from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import POOLINGS, Vectors, unit
+from sqlembed.engine.reader import Reader
 from sqlembed.engine.scheduler import Scheduler
 from sqlembed.engine.tokenize import tokenizer_of
-from sqlembed.errors import ModelError, ProbeError, TextTooLongError
-from sqlembed.weights.manifest import Manifest, Probe, Role
+from sqlembed.errors import ModelError
+from sqlembed.weights.manifest import Manifest, Role
 
 Result = TypeVar("Result")
 
-PROBE_COSINE = 0.98
-"""How near a probe's vector must be to the reference's. Wrong pooling, prompts or
-segment ids fall far below it; 4-bit weights stay above."""
-PROBE_SCORE = 0.05
-"""How far a probe's score may be from the reference's, of 0 to 1."""
+TO_BLAME = (
+    "Its weights, its manifest or this build of llama.cpp are wrong, so it is not used;"
+    " `sqlembed doctor` says more"
+)
 
 
-class Model:
+class Model(Reader):
     """A model in memory, for many threads at once."""
 
     def __init__(self, manifest: Manifest, path: Path) -> None:
@@ -36,7 +37,7 @@ class Model:
         :raises ModelError: the weights are not what the manifest says
         :raises ProbeError: they load, but give other vectors than the reference
         """
-        self.manifest = manifest
+        super().__init__(manifest)
         self._weights = Weights(path)
         try:
             self._check_shape()
@@ -52,7 +53,7 @@ class Model:
         self._figures = ModelFigures(manifest.name)
         self._scheduler = Scheduler(manifest.name, self._contexts)
         try:
-            self._check_probes()
+            probes.check(self, TO_BLAME)
         except BaseException:
             self.close()
             raise
@@ -83,24 +84,13 @@ class Model:
         """A cross-encoder's score of each document, 0 to 1; a long document's best part counts."""
         room = self.manifest.context - len(self._tokenizer.encode_pairs([(query, "")])[0])
         if room < 1:
-            raise self._too_long(query, self.manifest.context - room)
+            raise self.too_long(query, self.manifest.context - room)
         parts = chunk(documents, room, self._plain_counts)
         pairs = [(query, part.text) for chunks in parts for part in chunks]
         with self._figures.tokenization.time():
             encoded = self._tokenizer.encode_pairs(pairs)
         scored = iter(self._run(encoded, self._relevance))
         return [max(next(scored) for _ in chunks) for chunks in parts]
-
-    def chunk(
-        self, texts: Sequence[str], role: Role = "document", chunking: Chunking = WITHOUT_OVERLAP
-    ) -> list[list[Chunk]]:
-        """Each text in parts that the model reads whole; one part if it fits."""
-
-        def count(parts: Sequence[str]) -> list[int]:
-            return self.count(parts, role)
-
-        size, overlap = chunking.resolved(self.manifest.name, self.manifest.context, count)
-        return chunk(texts, size, count, overlap)
 
     def count(self, texts: Sequence[str], role: Role = "document") -> list[int]:
         """Tokens of each text as the model reads it: prompt, start and end tokens included."""
@@ -128,15 +118,8 @@ class Model:
             encoded = self._tokenizer.encode([prompt + text for text in texts])
         for text, ids in zip(texts, encoded, strict=True):
             if len(ids) > self.manifest.context:
-                raise self._too_long(text, len(ids))
+                raise self.too_long(text, len(ids))
         return encoded
-
-    def _too_long(self, text: str, tokens: int) -> TextTooLongError:
-        return TextTooLongError(
-            f"a text of {len(text)} characters has {tokens} tokens, and {self.manifest.name} reads"
-            f" {self.manifest.context} (it begins {text[:40]!r}); embed parts of it with substr();"
-            " an index cuts long texts into chunks by itself"
-        )
 
     def _pool(self, rows: Vectors) -> Vectors:
         return POOLINGS[self.manifest.pooling](rows)
@@ -171,27 +154,3 @@ class Model:
                 f"{manifest.name}: its weights have {weights.positions} positions,"
                 f" its manifest says it reads {manifest.context} tokens"
             )
-
-    def _check_probes(self) -> None:
-        for probe in self.manifest.probes:
-            if probe.vector is not None:
-                self._check_vector(probe, probe.vector)
-            elif probe.document is not None and probe.score is not None:
-                self._check_score(probe, probe.document, probe.score)
-
-    def _check_vector(self, probe: Probe, reference: Vectors) -> None:
-        cosine = float(self.embed([probe.text], probe.role)[0] @ unit(reference))
-        if cosine < PROBE_COSINE:
-            raise self._off(probe, f"cosine {cosine:.4f}", f"at least {PROBE_COSINE}")
-
-    def _check_score(self, probe: Probe, document: str, reference: float) -> None:
-        score = self.score(probe.text, [document])[0]
-        if abs(score - reference) > PROBE_SCORE:
-            raise self._off(probe, f"score {score:.3f}", f"{reference:.3f}")
-
-    def _off(self, probe: Probe, came: str, expected: str) -> ProbeError:
-        return ProbeError(
-            f"{self.manifest.name} gives other results than its reference: for the {probe.role}"
-            f" {probe.text[:40]!r} {came}, expected {expected}. Its weights, its manifest"
-            " or this build of llama.cpp are wrong, so it is not used; `sqlembed doctor` says more"
-        )

@@ -12,7 +12,7 @@ from sqlembed.engine.cache import Cache, Kind
 from sqlembed.engine.front import Front
 from sqlembed.engine.late import Tokens, is_intact, score
 from sqlembed.engine.library import Library
-from sqlembed.engine.model import Model
+from sqlembed.engine.memory import AnyModel
 from sqlembed.engine.space import Space
 from sqlembed.vectors import FLOAT_BYTES
 
@@ -77,7 +77,7 @@ class Reranker:
             found = self._documents(model, documents)
             return [score(asked, found[document]) for document in documents]
 
-    def _query(self, model: Model, query: str) -> Tokens:
+    def _query(self, model: AnyModel, query: str) -> Tokens:
         key = self._library.space(model.manifest.name).key("query", query).hex()
         tokens = self._tokens.get(key)
         if tokens is None:
@@ -85,7 +85,7 @@ class Reranker:
             self._tokens.put(key, tokens)
         return tokens
 
-    def _documents(self, model: Model, texts: Sequence[str]) -> dict[str, Tokens]:
+    def _documents(self, model: AnyModel, texts: Sequence[str]) -> dict[str, Tokens]:
         space = self._library.space(model.manifest.name)
         keys = {text: space.tokens_key(text) for text in texts}
         found = self._recall_tokens(space, keys)

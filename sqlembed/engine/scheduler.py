@@ -7,15 +7,14 @@ many requests as fit. There are never more threads that compute than contexts.
 import atexit
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from threading import Condition, Lock, Thread
 from typing import Any, Protocol, TypeVar
 
 from sqlembed.engine import clients
-from sqlembed.engine.llama import TokenIds
 from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.pooling import Vectors
-from sqlembed.engine.waiting import Batch, Request, Waiting, tokens
+from sqlembed.engine.waiting import OF_A_CONTEXT, Batch, Request, Room, Waiting, tokens
 from sqlembed.errors import BusyError, ModelError
 
 Result = TypeVar("Result")
@@ -45,7 +44,7 @@ class Computes(Protocol):
     def use_threads(self, count: int) -> None:
         """Compute the next batches with *count* threads."""
 
-    def encode(self, texts: Sequence[TokenIds]) -> list[Vectors]:
+    def encode(self, texts: Sequence[Any]) -> list[Vectors]:
         """Compute one batch."""
 
 
@@ -58,15 +57,20 @@ class Scheduler:
         contexts: Sequence[Computes],
         urgent: Bounds = URGENT_BOUNDS,
         backlog: Bounds = BACKLOG_BOUNDS,
+        room: Room = OF_A_CONTEXT,
+        elsewhere: bool = False,
     ) -> None:
         """Start a thread for each of *contexts*.
 
         :param name: the model's, for messages
+        :param room: of one batch
+        :param elsewhere: whether contexts wait for another machine, and share no cores here
         """
         self._name = name
         self._bounds = {True: urgent, False: backlog}
         self._figures = ModelFigures(name)
-        self._waiting = Waiting()
+        self._batch_room = room
+        self._waiting = Waiting(room, apart=elsewhere)
         lock = Lock()
         self._changed, self._room = Condition(lock), Condition(lock)
         self._running = 0
@@ -85,9 +89,10 @@ class Scheduler:
         ]  # fmt: skip
         for worker in self._workers:
             worker.start()
-        atexit.register(self._at_exit)
+        if not elsewhere:
+            atexit.register(self._at_exit)
 
-    def run(self, texts: Sequence[TokenIds], read: Callable[[Vectors], Result]) -> list[Result]:
+    def run(self, texts: Sequence[Sized], read: Callable[[Vectors], Result]) -> list[Result]:
         """Compute *texts*, and wait for them.
 
         :param read: makes the result of a text of its rows, at once, so that few rows are in
@@ -97,7 +102,7 @@ class Scheduler:
         """
         if not texts:
             return []
-        request = Request(texts, read, clients.gone.get())
+        request = Request(texts, read, clients.gone.get(), self._batch_room)
         try:
             self._submit(request)
             request.done.wait()
@@ -130,7 +135,7 @@ class Scheduler:
         # go on while the interpreter and llama.cpp are taken down.
         if os.getpid() == self._process:
             with self._changed:
-                self._waiting = Waiting()
+                self._waiting = Waiting(self._batch_room)
             self.close()
 
     def _submit(self, request: Request) -> None:

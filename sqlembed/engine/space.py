@@ -4,8 +4,12 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b, sha256
+from typing import Any
 
-from sqlembed.weights.manifest import Manifest, Role
+import numpy as np
+import numpy.typing as npt
+
+from sqlembed.weights.manifest import Manifest, Role, Server
 
 KEY_BYTES = 32
 
@@ -33,6 +37,29 @@ class Space:
             "dimension": manifest.dimension,
             "context": manifest.context,
         }
+        return cls._of(manifest, parts)
+
+    @classmethod
+    def at_server(cls, manifest: Manifest, server: Server) -> "Space":
+        """The space of a model on a server, whose probes stand for the weights.
+
+        Where the server is, and how it is asked, changes no vector.
+        """
+        parts = {
+            "server": server.model,
+            "logits": server.logits,
+            "probes": [
+                [probe.role, probe.text, probe.document, probe.score, _hex(probe.vector)]
+                for probe in manifest.probes
+            ],
+            "prompts": {role: manifest.prompt(role) for role in ("query", "document")},
+            "dimension": manifest.dimension,
+            "context": manifest.context,
+        }
+        return cls._of(manifest, parts)
+
+    @classmethod
+    def _of(cls, manifest: Manifest, parts: dict[str, Any]) -> "Space":
         fingerprint = sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return cls(manifest.name, manifest.dimension, fingerprint)
 
@@ -57,6 +84,10 @@ class Space:
     def pair_key(self, query: str, document: str) -> bytes:
         """The 256-bit key of the score of *document* for *query*."""
         return _finish(self._hashes["pair"], query, document)
+
+
+def _hex(vector: npt.NDArray[np.float32] | None) -> str | None:
+    return None if vector is None else vector.astype("<f4").tobytes().hex()
 
 
 def _seed(*parts: str) -> "blake2b":

@@ -7,6 +7,7 @@ one is tokenized by llama.cpp.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -37,6 +38,17 @@ def tokenizer_of(weights: Weights) -> Tokenizer:
     if stored is None:
         return LlamaTokenizer(weights)
     return ReferenceTokenizer(stored, int(weights.metadata(SEGMENT_KEY) or 0))
+
+
+def tokenizer_in(path: Path) -> "ReferenceTokenizer":
+    """The tokenizer in a ``tokenizer.json``.
+
+    :raises ModelError: there is none
+    """
+    try:
+        return ReferenceTokenizer(path.read_text(encoding="utf-8"), 0)
+    except Exception as error:  # the library raises the bare class
+        raise ModelError(f"{path} is no tokenizer.json that can be read: {error}") from error
 
 
 class ReferenceTokenizer:

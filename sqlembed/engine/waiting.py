@@ -5,11 +5,11 @@ No threads and no locks here; ``scheduler`` has them.
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlembed.engine.llama import MOST_TEXTS, TokenIds
+from sqlembed.engine.llama import MOST_TEXTS
 from sqlembed.engine.pack import BATCH_TOKENS, pack
 from sqlembed.engine.pooling import Vectors
 from sqlembed.errors import ClientGoneError
@@ -21,17 +21,31 @@ WORTH_SPLITTING = 0.75
 Below it one context with every thread is faster (0.86 times two contexts, two cores)."""
 
 
+class Room(NamedTuple):
+    """How much one batch has room for."""
+
+    tokens: int
+    texts: int
+
+
+OF_A_CONTEXT = Room(BATCH_TOKENS, MOST_TEXTS)
+
+
 class Request:
     """Texts that one caller waits for, and what became of them."""
 
     def __init__(
-        self, texts: Sequence[TokenIds], read: Callable[[Vectors], Any], gone: Callable[[], bool]
+        self,
+        texts: Sequence[Sized],
+        read: Callable[[Vectors], Any],
+        gone: Callable[[], bool],
+        room: Room = OF_A_CONTEXT,
     ) -> None:
         """Pack *texts*; *read* makes a result of a text's rows, *gone* says if nobody waits."""
         self.texts = texts
         self.read = read
         self.gone = gone
-        self.waiting = deque(pack([len(ids) for ids in texts], BATCH_TOKENS, MOST_TEXTS))
+        self.waiting = deque(pack([len(text) for text in texts], *room))
         """Batches of positions that are not begun yet."""
         self.urgent = len(self.waiting) == 1
         """Whether it fits one batch: then somebody waits for it, else it is backlog."""
@@ -70,8 +84,10 @@ Batch = list[tuple[Request, list[int]]]
 class Waiting:
     """Requests in two lanes: urgent ones in the order they came, before backlogs by turns."""
 
-    def __init__(self) -> None:
-        """Start with nothing."""
+    def __init__(self, room: Room = OF_A_CONTEXT, *, apart: bool = False) -> None:
+        """Start with nothing; *apart* where workers do not share the cores."""
+        self._room = room
+        self._apart = apart
         self._lanes: dict[bool, deque[Request]] = {True: deque(), False: deque()}
         self._in_a_row = 0
 
@@ -102,9 +118,11 @@ class Waiting:
 
         That is one urgent text, or some of such lengths that *workers* would not share evenly.
         """
+        if self._apart:
+            return False
         urgent, backlog = self._lanes[True], self._lanes[False]
         lengths = [len(request.texts[p]) for request in urgent for p in request.waiting[0]]
-        if backlog or not lengths or sum(lengths) > max(BATCH_TOKENS, *lengths):
+        if backlog or not lengths or sum(lengths) > max(self._room.tokens, *lengths):
             return False
         return sum(lengths) < WORTH_SPLITTING * workers * max(lengths)
 
@@ -129,7 +147,7 @@ class Waiting:
 
     def _urgent_batch(self, workers: int) -> Batch:
         lane = self._lanes[True]
-        share = -(-sum(request.tokens() for request in lane) // workers)
+        share = -(-sum(request.tokens() for request in lane) // (1 if self._apart else workers))
         batch: Batch = []
         taken_tokens = texts = 0
         while lane and taken_tokens < share:
@@ -141,7 +159,9 @@ class Waiting:
             taken: list[int] = []
             while positions and taken_tokens < share:
                 length = len(request.texts[positions[0]])
-                if texts and (taken_tokens + length > BATCH_TOKENS or texts == MOST_TEXTS):
+                if texts and (
+                    taken_tokens + length > self._room.tokens or texts == self._room.texts
+                ):
                     break
                 taken.append(positions.pop(0))
                 taken_tokens, texts = taken_tokens + length, texts + 1
@@ -169,9 +189,9 @@ class Waiting:
             if not request.waiting or _left(request) is not None:
                 continue
             more = request.waiting[-1]
-            if tokens(batch) + tokens([(request, more)]) > BATCH_TOKENS:
+            if tokens(batch) + tokens([(request, more)]) > self._room.tokens:
                 continue
-            if sum(len(positions) for _, positions in batch) + len(more) <= MOST_TEXTS:
+            if sum(len(positions) for _, positions in batch) + len(more) <= self._room.texts:
                 batch.append((request, request.waiting.pop()))
 
 

@@ -17,6 +17,7 @@ NO_TEXTS_FAULT = (
     errors.ModelMissingError,
     errors.ModelFileError,
     errors.ProbeError,
+    errors.ServerError,
     errors.BusyError,
     errors.ClientGoneError,
     errors.SpaceError,

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,8 @@ from sqlembed.errors import ModelError, NotFoundError
 
 Role = Literal["query", "document"]
 Kind = Literal["embedder", "reranker"]
-Pooling = Literal["mean", "cls", "last", "rank"]
+Pooling = Literal["mean", "cls", "last", "rank", "server"]
+"""``server``: the server that has the weights pools them."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,73 @@ class Hub:
     revision: str = "main"
     sha256: Mapping[str, str] = field(default_factory=dict)
     """The hash of each file that must be exactly the one we checked."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that computes, in place of weights on this machine."""
+
+    url: str
+    """What ``/embeddings`` or ``/rerank`` is put after."""
+    model: str
+    """The model's name at the server."""
+    key_variable: str | None = None
+    """The environment variable with the bearer token."""
+    batch: int = 32
+    """Texts in a request at most, a probe among them."""
+    concurrency: int = 4
+    """Requests at once at most."""
+    timeout: float = 60
+    """Seconds that one request may take."""
+    patience: float = 30
+    """Seconds after which a request that failed is not tried again."""
+    tokenizer: str | None = None
+    """A ``tokenizer.json``, or a model on this machine whose tokenizer it is; bytes are counted
+    where it is not given."""
+    width: int | None = None
+    """Floats that the server gives, where the manifest's dimension is less (Matryoshka)."""
+    documents: str = "documents"
+    """What a reranker's texts are called in a request: ``documents`` or ``texts``."""
+    logits: bool = False
+    """Whether a reranker's scores are logits, not 0 to 1."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, and secrets in a file.
+
+        :raises ModelError: a key has an impossible value
+        """
+        for name, kind, least in SERVER_BOUNDS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < MOST:
+                raise ModelError(f"[server] {name} is a number from {least}; got {value!r}")
+        try:
+            parts = urlsplit(self.url)
+            found = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except (ValueError, TypeError, AttributeError):
+            found = None
+        if not found:
+            raise ModelError("[server] url is http://HOST/PATH or https://HOST/PATH")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ModelError(
+                f"[server] url has more than a host and a path; a key belongs in an environment"
+                f" variable that key_variable names (host {parts.hostname})"
+            )
+        if self.documents not in ("documents", "texts"):
+            raise ModelError(
+                f'[server] documents is "documents" or "texts"; got {self.documents!r}'
+            )
+
+
+SERVER_BOUNDS: tuple[tuple[str, Any, float], ...] = (
+    ("batch", int, 2),
+    ("concurrency", int, 1),
+    ("timeout", (int, float), 0.1),
+    ("patience", (int, float), 0),
+)
+MOST = 10**6
+"""Of each of these."""
+OF_WEIGHTS = ("architecture", "pooling", "file_type", "positive", "source", "hub")
+"""Keys that say nothing of a model on a server."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +155,8 @@ class Manifest:
     """False: for tests; never chosen unless it is asked for by name."""
     source: Source | None = None
     hub: Hub | None = None
+    server: Server | None = None
+    """Where it is computed, if not here."""
     probes: tuple[Probe, ...] = ()
 
     def prompt(self, role: Role) -> str:
@@ -106,11 +177,34 @@ def parse(text: str, origin: str) -> Manifest:
     try:
         table["source"] = Source(**table["source"]) if "source" in table else None
         table["hub"] = Hub(**table["hub"]) if "hub" in table else None
+        if "server" in table:
+            table |= _on_server(table)
         table["probes"] = tuple(_probe(entry) for entry in table.pop("probe", []))
         return Manifest(**table)
     except TypeError as error:
         known = ", ".join(sorted(f.name for f in fields(Manifest)))
         raise ModelError(f"manifest {origin}: {error}; the keys are {known}") from error
+    except ModelError as error:
+        raise ModelError(f"manifest {origin}: {error}") from error
+
+
+def _on_server(table: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest with a server has in place of keys that are of weights."""
+    unfit = [key for key in OF_WEIGHTS if table.get(key) is not None]
+    if unfit:
+        raise ModelError(f"{unfit[0]} is of weights on this machine, and [server] has them instead")
+    try:
+        server = Server(**table["server"])
+    except TypeError as error:
+        known = ", ".join(f.name for f in fields(Server))
+        raise ModelError(f"[server]: {error}; its keys are {known}") from error
+    if server.width is not None and not server.width > table.get("dimension", 0):
+        raise ModelError(
+            f"[server] width is more than dimension, {table.get('dimension')}; got {server.width}"
+        )
+    # Texts go to it only where it is named, unless the manifest says otherwise.
+    recommended = table.get("recommended", False)
+    return {"server": server, "architecture": "", "pooling": "server", "recommended": recommended}
 
 
 def _probe(entry: dict[str, Any]) -> Probe:

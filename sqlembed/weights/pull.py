@@ -42,11 +42,16 @@ def pull(
     :param progress: called with the stage, what is done and what there is (bytes)
     :returns: the installed GGUF
     :raises NotFoundError: no manifest has that name
-    :raises OptionError: no such file type, or *file* and *hub* at once
+    :raises OptionError: no such file type, *file* and *hub* at once, or it is on a server
     :raises ModelError: no network, no such package, or the disk is full
     :raises ModelFileError: a file is not the one that the manifest names
     """
     manifest = find(name)
+    if manifest.server is not None:
+        raise OptionError(
+            f"{name} is on a server, {manifest.server.url}, and has nothing to install here; its"
+            f" manifest needs probes: sqlembed probe {name}"
+        )
     if file_type is not None and file_type not in FILE_TYPES:
         raise OptionError(f"file type {file_type!r}; the file types are {', '.join(FILE_TYPES)}")
     if file is not None and hub:

@@ -10,6 +10,7 @@ from sqlembed import settings
 from sqlembed.errors import ModelFileError, ModelMissingError, NotFoundError
 from sqlembed.weights.convert import CONVERTER
 from sqlembed.weights.gguf_file import replacing
+from sqlembed.weights.manifest import Manifest
 
 MAGIC = b"GGUF"
 PIECE = 1 << 20
@@ -45,6 +46,11 @@ def gguf_path(name: str) -> Path:
     if not name or name.startswith(".") or set(name) & set("/\\\0"):
         raise NotFoundError(f"no model is called {name!r}; a name is not a path")
     return directory() / f"{name}.gguf"
+
+
+def is_usable(manifest: Manifest) -> bool:
+    """Whether the model's weights are on this machine, or on a server."""
+    return manifest.server is not None or gguf_path(manifest.name).is_file()
 
 
 def receipt_path(name: str) -> Path:

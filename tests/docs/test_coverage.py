@@ -87,7 +87,7 @@ def test_every_option_of_an_index_is_in_the_table() -> None:
             assert str(choice).lower() in described[field.name], (field.name, choice)
 
 
-@pytest.mark.parametrize("part", ["Manifest", "Source", "Hub", "Probe"])
+@pytest.mark.parametrize("part", ["Manifest", "Source", "Hub", "Server", "Probe"])
 def test_every_manifest_key_is_described(part: str) -> None:
     headings = {"Manifest": "## The manifest", "Probe": "`[[probe]]`"}
     heading = headings.get(part, f"`[{part.lower()}]`")
