@@ -6,7 +6,7 @@ on the spot. Nothing is written to the application's database.
 
 import json
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +45,7 @@ SELECT key, start, stop, l2 FROM (
     FROM main.{chunks} WHERE {condition} GROUP BY key
 ) WHERE l2 * l2 / 2 BETWEEN ?4 AND ?5 ORDER BY l2, chunk LIMIT ?2"""
 LOOK_UP = """
-SELECT key, start, stop, vec_distance_l2(vector, ?1) AS l2
+SELECT chunk > ?3, key, start, stop, vec_distance_l2(vector, ?1) AS l2
 FROM main.{chunks} WHERE chunk IN (SELECT value FROM json_each(?2)) AND {condition}
 ORDER BY l2, chunk"""
 
@@ -242,18 +242,21 @@ def _looked_up(
     keys = None if scope.keys is None else np.array(scope.keys, np.int64)
     most = 3 * wanted + SPARE
     while most <= MOST_LOOKED_UP and most * EXACT_SHARE < known.count:
-        near = yield from resident.nearest(index, known, query, most, keys)
-        hits = yield from _look_up(index, blob, near.chunks, scope, keys)
-        others = (
-            []
-            if known.tail is not None
-            else (yield from _in_tail(index, blob, wanted, known, scope))
-        )
-        if near.whole and len(others) < wanted:
+        near, of_tail = yield from resident.nearest(index, known, query, most, keys)
+        chunks = np.concatenate([near.chunks, of_tail.chunks])
+        hits, others = yield from _look_up(index, blob, chunks, scope, keys, known.end)
+        tail_is_whole = of_tail.whole
+        if known.tail is None:
+            others = yield from _in_tail(index, blob, wanted, known, scope)
+            tail_is_whole = len(others) < wanted
+        if near.whole and tail_is_whole:
             return _sorted([*hits, *others]), True
-        # What is farther than the last that was proposed may be farther than what was not, too.
-        horizon = math.inf if near.whole else 1.0 - float(near.cosines[-1])
-        hits = _sorted([*hits, *(hit for hit in others if hit.distance <= horizon)])
+        # What is farther than all that was looked up of one may be farther than what was not, too.
+        hits, others = (
+            [hit for hit in hits if tail_is_whole or hit.distance <= _farthest(others)],
+            [hit for hit in others if near.whole or hit.distance <= _farthest(hits)],
+        )
+        hits = _sorted([*hits, *others])
         # Some may be missing since they wait, or are deleted.
         if len(hits) >= wanted + wanted // 2:
             if hits[wanted - 1].distance <= scope.bounds[1]:
@@ -265,21 +268,31 @@ def _looked_up(
     near = yield from resident.within(index, known, query, 1.0 - scope.bounds[1], keys)
     if len(near.chunks) > MOST_LOOKED_UP:
         return None
-    hits = yield from _look_up(index, blob, near.chunks, scope, keys)
+    hits, _ = yield from _look_up(index, blob, near.chunks, scope, keys, known.end)
     others = yield from _in_tail(index, blob, wanted, known, scope)
     return _sorted([*hits, *others]), len(others) < wanted
 
 
 def _look_up(
-    index: Index, blob: bytes, chunks: Numbers, scope: Scope, keys: Numbers | None
-) -> Plan[list[Hit]]:
-    """Those of *chunks* that are there and in *scope*, of whose *keys* there is an array, too."""
+    index: Index, blob: bytes, chunks: Numbers, scope: Scope, keys: Numbers | None, end: int
+) -> Plan[tuple[list[Hit], list[Hit]]]:
+    """Those of *chunks* that are there and in *scope*: with numbers up to *end*, and higher.
+
+    :param keys: of the scope's rows, as an array
+    """
     sql = LOOK_UP.format(chunks=index.chunk_table, condition=scope.current)
-    hits = hits_of((yield Statement(sql, (blob, json.dumps(chunks.tolist())))))
-    if keys is None:
-        return hits
-    found = np.isin(np.array([hit.key for hit in hits], np.int64), keys)
-    return [hit for hit, is_found in zip(hits, found, strict=True) if is_found]
+    rows = yield Statement(sql, (blob, json.dumps(chunks.tolist()), end))
+    if keys is not None:
+        found = np.isin(np.array([row[1] for row in rows], np.int64), keys)
+        rows = [row for row, is_found in zip(rows, found, strict=True) if is_found]
+    return (
+        hits_of(row[1:] for row in rows if not row[0]),
+        hits_of(row[1:] for row in rows if row[0]),
+    )
+
+
+def _farthest(hits: Iterable[Hit]) -> float:
+    return max((hit.distance for hit in hits), default=-math.inf)
 
 
 def _in_tail(
@@ -329,7 +342,7 @@ def within(hits: list[Hit], bounds: tuple[float, float]) -> list[Hit]:
     return [hit for hit in hits if lowest <= hit.distance <= highest]
 
 
-def hits_of(rows: Iterable[tuple[SqlValue, ...]]) -> list[Hit]:
+def hits_of(rows: Iterable[Sequence[SqlValue]]) -> list[Hit]:
     # Between unit vectors |a - b|^2 = 2 (1 - cosine).
     return [Hit(key, start, stop, l2 * l2 / 2) for key, start, stop, l2 in rows]  # type: ignore[arg-type, operator]
 

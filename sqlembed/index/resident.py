@@ -173,19 +173,23 @@ def _tail(index: Index, rows: Rows) -> Tail | None:
 
 def nearest(
     index: Index, known: State, query: Vectors, wanted: int, keys: Numbers | None
-) -> Plan[Candidates]:
-    """The *wanted* chunks nearest to *query* by what is remembered: codes, and the tail's vectors.
+) -> Plan[tuple[Candidates, Candidates]]:
+    """The *wanted* chunks nearest to *query* by their codes, and those by the tail's vectors.
+
+    The second are none where the tail is not remembered. Codes may make many look nearer than
+    they are, and than the nearest of the tail, so one does not keep out the other.
 
     :param keys: of the rows that may be found; None for all
     """
     found = yield from _candidates(
         index, known, lambda held: scan.nearest(held, query, wanted, keys)
     )
+    of_tail = list[Candidates]()
     if known.tail is not None:
         tail = known.tail
         places = slice(None) if keys is None else scan.among(tail.keys, keys)
-        found.append(scan.best(tail.chunks[places], tail.vectors[places] @ query, wanted))
-    return scan.merged(found, wanted)
+        of_tail.append(scan.best(tail.chunks[places], tail.vectors[places] @ query, wanted))
+    return scan.merged(found, wanted), scan.merged(of_tail, wanted)
 
 
 def within(

@@ -192,6 +192,24 @@ def test_with_no_memory_at_all_the_answers_are_the_same(t: Sql, small: pytest.Mo
 
 
 @pytest.mark.doors("apsw")
+def test_many_that_only_seem_nearer_do_not_keep_out_a_new_one(
+    t: Sql, small: pytest.MonkeyPatch
+) -> None:
+    install_fake("flat", dimension=3)  # where codes tell little
+    t("SELECT sqlembed_reindex('t', 'flat')")
+    t(f"INSERT INTO t {COUNTED.format(2000)}")
+    t("SELECT sqlembed_flush()")
+    small.setattr(blocks, "TAIL", 1000)
+    t(f"INSERT INTO t SELECT n + 2000, 'row ' || (n + 2000) FROM ({COUNTED.format(300)})")
+    t("SELECT sqlembed_flush()")
+    assert 1900 < t.one("SELECT max(last) FROM sqlembed_block") <= 2000
+    for n in range(2001, 2301, 7):
+        resident.MEMORY.clear()
+        for _ in range(2):  # the tail is compared in SQL, then as it is remembered
+            assert t.one("SELECT distance FROM knn('t', ?, 1)", f"row {n}") < 1e-6
+
+
+@pytest.mark.doors("apsw")
 def test_who_search_at_once_share_what_they_read(
     t: Sql, engine: LocalEngine, small: pytest.MonkeyPatch
 ) -> None:
