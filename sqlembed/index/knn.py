@@ -27,7 +27,9 @@ FEW_KEYS = 256
 """Rows that may be found, up to which all of them are compared."""
 EXACT_SHARE = 8
 """Where one of so many chunks would be looked up, all are read in their order, which is faster."""
-MOST_LOOKED_UP = 4096
+EQUAL = 1e-6
+"""A distance up to which nothing is nearer."""
+MOST_LOOKED_UP = 8192
 """Chunks that are looked up by their numbers; if it would be more, every vector is compared."""
 VECTORS = "SELECT vector FROM main.{} WHERE key IN ({})"
 AMONG = "key IN (SELECT value FROM json_each(?3))"
@@ -257,11 +259,14 @@ def _looked_up(
             [hit for hit in others if near.whole or hit.distance <= _farthest(hits)],
         )
         hits = _sorted([*hits, *others])
-        # Some may be missing since they wait, or are deleted.
+        # Some may be missing since they wait, or are deleted; and of many that are nearly the same
+        # the codes do not tell which is nearest.
         if len(hits) >= wanted + wanted // 2:
-            if hits[wanted - 1].distance <= scope.bounds[1]:
+            farthest = hits[wanted - 1].distance
+            if farthest > scope.bounds[1]:
+                break
+            if near.whole or farthest <= max(EQUAL, 1.0 - near.cosines[-1] - near.doubt):
                 return hits[:wanted], False
-            break
         most *= 8
     if scope.bounds[1] == math.inf or known.count <= EXACT_SHARE * wanted:
         return None

@@ -4,8 +4,9 @@ from contextlib import suppress
 from random import Random
 
 import apsw
+import numpy as np
 import pytest
-from harness import Sql, install_fake, small_blocks
+from harness import FakeModel, Sql, install_fake, small_blocks
 
 import sqlembed
 from sqlembed.doors import plans
@@ -178,6 +179,36 @@ def test_a_host_that_takes_no_large_values_can_store_and_search(
     assert t("SELECT id FROM knn('t', 'another', 1)") == [10000]
 
 
+def test_of_many_that_are_nearly_the_same_the_nearest_is_found(
+    t: Sql, small: pytest.MonkeyPatch
+) -> None:
+    small.setattr(blocks, "SMALL", 1 << 60)
+    draw = np.random.default_rng(5)
+    vectors = draw.standard_normal((900, 64))
+    vectors[::3] = vectors[0] + 0.01 * draw.standard_normal((300, 64))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    texts = {f"row {n}": vector for n, vector in enumerate(vectors.astype("<f4"), 1)}
+    embed = FakeModel.embed
+    small.setattr(
+        FakeModel,
+        "embed",
+        lambda self, asked, role: (
+            np.array([texts[text] for text in asked])
+            if all(text in texts for text in asked)
+            else embed(self, asked, role)
+        ),
+    )
+    t(f"INSERT INTO t {COUNTED.format(900)}")
+    t("SELECT sqlembed_flush()")
+    small.setattr(blocks, "SMALL", 0)
+    t("SELECT sqlembed_flush()")
+    assert t.one("SELECT sum(count) FROM sqlembed_block") >= 890
+    for n in range(1, 900, 45):
+        query = texts[f"row {n}"]
+        assert t("SELECT id FROM knn('t', ?, 1)", query.tobytes()) == [n]
+
+
+@pytest.mark.doors("apsw")
 def test_with_no_memory_at_all_the_answers_are_the_same(t: Sql, small: pytest.MonkeyPatch) -> None:
     small.setattr(blocks, "BLOCK_BYTES", 1000)
     t(f"INSERT INTO t {COUNTED.format(100)}")
