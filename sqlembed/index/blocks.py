@@ -149,7 +149,9 @@ def following(index: Index) -> Plan[int]:
 def grow(index: Index, first: int, last: int) -> Plan[None]:
     """Seal the tail if it is long enough, after chunks were stored with these numbers."""
     if (first - 1) // CHECKED != last // CHECKED:
-        yield from _seal(index)
+        more, left = True, CHECKED // _room(index) + 1  # of wide vectors few find room in a block
+        while more and left:
+            more, left = (yield from _seal(index)), left - 1
 
 
 def seal(index: Index) -> Plan[None]:

@@ -307,3 +307,17 @@ def test_each_connection_finds_what_its_own_snapshot_has(
     for each in others:
         each.close()
     assert t("SELECT kind FROM sqlembed_check WHERE kind = 'codes'") == []
+
+
+@pytest.mark.doors("apsw")
+def test_blocks_of_few_wide_vectors_keep_up_with_what_is_written(
+    sql: Sql, small: pytest.MonkeyPatch
+) -> None:
+    small.setattr(blocks, "CHECKED", 20)
+    small.setattr(blocks, "BLOCK_BYTES", 520)  # four codes
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
+    sql("""SELECT sqlembed_index('t', 'body', '{"mode": "immediate"}')""")
+    for n in range(1, 101):
+        sql("INSERT INTO t VALUES (?, 'row ' || ?)", n, n)
+    assert sql.one("SELECT sum(count) FROM sqlembed_block") >= 70
+    agrees(sql)
