@@ -185,12 +185,8 @@ def _seal(index: Index) -> Plan[bool]:
 
 def _room(index: Index) -> int:
     """How many codes a block has at most."""
-    return max(1, (BLOCK_BYTES - size(0, index.dimension)) // size_of_one(index))
-
-
-def size_of_one(index: Index) -> int:
-    """Bytes that a code takes."""
-    return size(1, index.dimension) - size(0, index.dimension)
+    none = size(0, index.dimension)
+    return max(1, (BLOCK_BYTES - none) // (size(1, index.dimension) - none))
 
 
 def _frame(index: Index, block: Listed) -> Plan[Frame | None]:
@@ -273,6 +269,7 @@ def _thin(index: Index, block: Listed) -> Plan[None]:
 
 
 def _replace(index: Index, known: list[Listed], block: Listed, alive: Numbers) -> Plan[None]:
+    """Store what is *alive* of a block in its place."""
     codes = yield from read(index, block)
     yield Statement(DELETE, (block.block,))
     yield from stamp(index)

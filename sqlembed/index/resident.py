@@ -48,9 +48,9 @@ class State:
 
     blocks: Sequence[Listed]
     tail: Tail | None = None
-    """None where its vectors are in the database alone:"""
+    """None where its vectors are not remembered."""
     tail_is_long: bool = False
-    """since there are too many, or since nobody has asked for this state before."""
+    """Whether that is since there are too many, or one is damaged; else nobody asked before."""
 
     @property
     def end(self) -> int:
