@@ -317,9 +317,9 @@ def coded(db: apsw.Connection, number: int, stored: dict[int, bytes]) -> None:
         check((first, last) == (numbers[0], numbers[-1]), "a block from", first, "to", last)
         check(not seen or max(seen) < first, "a chunk is in two blocks:", first)
         here = [at for at, chunk in enumerate(numbers) if chunk in stored]
-        floats = b"".join(stored[numbers[at]] for at in here)
-        matrix = np.frombuffer(floats, "<f4").reshape(len(here), -1)
-        if here:
+        if here:  # a block whose chunks are all deleted stays until there are many of these
+            floats = b"".join(stored[numbers[at]] for at in here)
+            matrix = np.frombuffer(floats, "<f4").reshape(len(here), -1)
             again = Codes.of(codes.frame, codes.chunks[here], codes.keys[here], matrix)
             check((again.levels == codes.levels[here]).all(), "codes differ from", first)
         seen |= set(numbers)
