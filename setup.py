@@ -1,8 +1,8 @@
-"""Builds the loadable extension, with ``vec0`` beside it, and the inner loops of a search.
+"""Builds the loadable extension, with ``vec0`` beside it, and the loops of models and searches.
 
-They are ``sqlembed.so`` and ``libcompare.so``. All else about the package is in pyproject.toml.
-Where a C compiler or SQLite's headers are missing, they are left out with a warning: the APSW door
-works all the same, and searches of large indexes take longer.
+They are ``sqlembed.so``, ``libbert.so`` and ``libcompare.so``. All else about the package is in
+pyproject.toml. Where a C compiler or SQLite's headers are missing, they are left out with a
+warning: the APSW door works all the same, and takes longer to embed and to search large indexes.
 """
 
 import shutil
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 ROOT = Path(__file__).parent
 SOURCES = ROOT / "sqlembed" / "extension"
@@ -23,6 +24,16 @@ COMPARE = Extension(
     "sqlembed.index.libcompare",
     sources=["sqlembed/index/compare.c"],
     extra_compile_args=[*FLAGS, "-O3"],
+    optional=True,
+)
+OPENMP = "-fopenmp"
+BERT = Extension(
+    "sqlembed.engine.libbert",
+    sources=["sqlembed/engine/bert.c"],
+    depends=["sqlembed/engine/bert_layers.h"],
+    extra_compile_args=[*FLAGS, "-O3", "-ffp-contract=fast", OPENMP],
+    extra_link_args=[OPENMP],
+    libraries=["m"],
     optional=True,
 )
 EXTENSION = Extension(
@@ -42,6 +53,9 @@ class Build(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Compile; the extension with functions.h, and vec0 beside it."""
+        if ext is BERT:
+            self.build_bert()
+            return
         if ext is not EXTENSION:
             super().build_extension(ext)
             return
@@ -64,5 +78,14 @@ class Build(build_ext):
         copied = Path(shutil.copy(vec0, target / "vec0.so.new"))
         copied.replace(target / "vec0.so")  # whoever has loaded the old one keeps it
 
+    def build_bert(self) -> None:
+        """Compile it for many threads, or where the compiler has no OpenMP for one."""
+        try:
+            super().build_extension(BERT)
+        except CompileError:
+            BERT.extra_compile_args.remove(OPENMP)
+            BERT.extra_link_args.remove(OPENMP)
+            super().build_extension(BERT)
 
-setup(ext_modules=[COMPARE, EXTENSION], cmdclass={"build_ext": Build})
+
+setup(ext_modules=[BERT, COMPARE, EXTENSION], cmdclass={"build_ext": Build})

@@ -3,11 +3,14 @@
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 import platformdirs
 import psutil
 
 from sqlembed.errors import OptionError
+
+Arithmetic = Literal["own", "llama.cpp"]
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 """The embedder used where no model is named."""
@@ -64,6 +67,17 @@ def half_of_memory() -> int:
 def index_memory_bytes() -> int:
     """What a process may remember of stored vectors (``SQLEMBED_INDEX_MEMORY``), in bytes."""
     return _whole_number("SQLEMBED_INDEX_MEMORY", half_of_memory() // 2)
+
+
+def arithmetic() -> Arithmetic | None:
+    """Who computes what our own arithmetic can, too (``SQLEMBED_ARITHMETIC``); None if not said."""
+    named = os.environ.get("SQLEMBED_ARITHMETIC")
+    for each in get_args(Arithmetic):
+        if named == each:
+            return cast(Arithmetic, each)
+    if named:
+        raise OptionError(f"SQLEMBED_ARITHMETIC is own or llama.cpp; got {named!r}")
+    return None
 
 
 def secret(variable: str) -> str | None:

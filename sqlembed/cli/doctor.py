@@ -11,7 +11,9 @@ import click
 import psutil
 
 from sqlembed import __version__, extension, settings
+from sqlembed.cli.tune import tune
 from sqlembed.doors.apsw_door import shared_engine
+from sqlembed.engine import computing
 from sqlembed.engine.llama import kernels
 from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import SqlembedError
@@ -22,12 +24,21 @@ PACKAGES = ("sqlite-vec", "llama-cpp-python", "tokenizers", "numpy")
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def verb(as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--tune",
+    "tuning",
+    is_flag=True,
+    help="Measure how each installed model is computed fastest here, and do so from now on.",
+)
+def verb(as_json: bool, tuning: bool) -> None:
     """The default model is loaded for this, its file hashed and its probes tried.
 
     The exit code is 1 if something is wrong.
     """
+    if tuning:
+        tune(as_json)
+        return
     engine = shared_engine()
     problems: list[str] = []
     facts = {
@@ -86,6 +97,8 @@ def model(engine: LocalEngine, problems: list[str]) -> dict[str, str]:
             else f"{receipt.read_receipt(name).file_type}, hash and probes right"
         )
         facts["model"] = f"{name}, {space.dimension} dimensions, {state}"
+        if not server:
+            facts["computed"] = computed(name)
         rerankers = [row for row in engine.models() if "rerank" in (row.used_for or "")]
         for row in rerankers:
             late = "cosine" if manifest.find(row.name).server else "late interaction"
@@ -95,6 +108,15 @@ def model(engine: LocalEngine, problems: list[str]) -> dict[str, str]:
         problems.append(str(error))
         facts["model"] = f"{name}, not usable"
     return facts
+
+
+def computed(name: str) -> str:
+    """By whose arithmetic the model *name* is computed, and why."""
+    found, way = manifest.find(name), computing.way(name)
+    if computing.own_contents(found, receipt.gguf_path(name)):
+        return f"by our own arithmetic, {way.batch_tokens} tokens a batch"
+    against = computing.reason_against(found, receipt.gguf_path(name)) or "that was chosen"
+    return f"by llama.cpp, {way.batch_tokens} tokens a batch, as {against}"
 
 
 def cache(engine: LocalEngine, problems: list[str]) -> dict[str, str]:

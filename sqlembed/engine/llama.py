@@ -7,7 +7,7 @@ import ctypes
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llama_cpp
 import numpy as np
@@ -68,12 +68,28 @@ def kernels() -> str:
     return str(llama_cpp.llama_print_system_info().decode())
 
 
+def on_gpu() -> bool:
+    """Whether llama.cpp was built to compute on something faster than the processor."""
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+class Shape(NamedTuple):
+    """The sizes of a model."""
+
+    dimension: int
+    labels: int
+    """Outputs of a cross-encoder's head."""
+    positions: int
+    """Tokens that it can read at most."""
+
+
 class Weights:
     """A GGUF file in memory, shared by its contexts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shape: Shape | None = None) -> None:
         """Map *path*; the caller has checked that it is the file it should be.
 
+        :param shape: given where somebody else computes: then only the vocabulary is read
         :raises ModelFileError: llama.cpp cannot read it
         """
         global _loaded
@@ -81,14 +97,17 @@ class Weights:
         _loaded = True
         _said.clear()
         parameters = llama_cpp.llama_model_default_params()
+        parameters.vocab_only = shape is not None
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not self._model:
             raise ModelFileError(
                 f"llama.cpp cannot load {path}: {' / '.join(_said) or 'no reason'}"
             )
-        self.dimension: int = llama_cpp.llama_model_n_embd(self._model)
-        self.labels: int = llama_cpp.llama_model_n_cls_out(self._model)
-        self.positions: int = llama_cpp.llama_model_n_ctx_train(self._model)
+        self.dimension, self.labels, self.positions = shape or Shape(
+            llama_cpp.llama_model_n_embd(self._model),
+            llama_cpp.llama_model_n_cls_out(self._model),
+            llama_cpp.llama_model_n_ctx_train(self._model),
+        )
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self.tokens: int = llama_cpp.llama_vocab_n_tokens(self._vocabulary)
 

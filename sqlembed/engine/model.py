@@ -7,16 +7,18 @@ from typing import TypeVar
 import numpy as np
 
 from sqlembed import settings
-from sqlembed.engine import probes
+from sqlembed.engine import computing, probes
+from sqlembed.engine.bert import BertContext
 from sqlembed.engine.chunk import chunk
 from sqlembed.engine.late import Tokens, join
-from sqlembed.engine.llama import Context, TokenIds, Weights, refuse_after_fork
+from sqlembed.engine.llama import MOST_TEXTS, Context, TokenIds, Weights, refuse_after_fork
 from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import POOLINGS, Vectors, unit
 from sqlembed.engine.reader import Reader
 from sqlembed.engine.scheduler import Scheduler
 from sqlembed.engine.tokenize import tokenizer_of
+from sqlembed.engine.waiting import Room
 from sqlembed.errors import ModelError
 from sqlembed.weights.manifest import Manifest, Role
 
@@ -38,20 +40,23 @@ class Model(Reader):
         :raises ProbeError: they load, but give other vectors than the reference
         """
         super().__init__(manifest)
-        self._weights = Weights(path)
+        own = computing.own_bert(manifest, path)
+        self._weights = Weights(path, own.shape if own else None)
         try:
             self._check_shape()
             self._tokenizer = tokenizer_of(self._weights)
         except BaseException:
             self._weights.close()
             raise
-        room = max(BATCH_TOKENS, manifest.context)
+        batch = computing.way(manifest.name).batch_tokens
+        room = max(BATCH_TOKENS, batch, manifest.context)
         rank = manifest.kind == "reranker"
         self._contexts = [
-            Context(self._weights, room, rank=rank) for _ in range(settings.threads())
+            BertContext(own, room, rank=rank) if own else Context(self._weights, room, rank=rank)
+            for _ in range(settings.threads())
         ]
         self._figures = ModelFigures(manifest.name)
-        self._scheduler = Scheduler(manifest.name, self._contexts)
+        self._scheduler = Scheduler(manifest.name, self._contexts, room=Room(batch, MOST_TEXTS))
         try:
             probes.check(self, TO_BLAME)
         except BaseException:
