@@ -53,9 +53,10 @@ class Library:
         self._chosen_reranker: tuple[int, str] | None = None
 
     def manifest(self, name: str) -> Manifest:
-        """The manifest of *name*.
+        """The manifest of *name*, which may be ``NAME:WIDTH``.
 
         :raises NotFoundError: no model is called so
+        :raises OptionError: it has no vectors of that width
         """
         known = self._manifests.get(name)
         if known is None:
@@ -70,17 +71,18 @@ class Library:
             known = self._spaces[name] = (
                 Space.at_server(found, found.server)
                 if found.server
-                else Space.of(found, receipt.recorded(name))
+                else Space.of(found, receipt.recorded(found.base))
             )
         return known
 
     @contextmanager
     def use(self, name: str) -> Iterator[AnyModel]:
-        """The model *name*, loaded, and kept so until the block ends.
+        """The model *name*, loaded, and kept so until the block ends; of a width the whole model.
 
         :raises ModelError: its weights cannot be used; the message says why
         :raises BusyError: there is no room for it beside the models in use
         """
+        name = self.manifest(name).base
         found = self._borrow(name)
         while found is None:
             self._load(name)
@@ -110,7 +112,7 @@ class Library:
 
     def unload(self, name: str) -> bool:
         """Give the memory of *name* back once nobody uses it; False if it was not loaded."""
-        self.manifest(name)
+        name = self.manifest(name).base
         with self._changed:
             found = self._models.pop(name, None)
             if found is None:
@@ -160,7 +162,8 @@ class Library:
     def states(self) -> list[ModelState]:
         """Every model that has a manifest here."""
         loaded = self.memory()
-        uses = {"embed": self.default, "rerank": self.reranker()}
+        chosen = {"embed": self.default, "rerank": self.reranker()}
+        uses = {use: self.manifest(name).base for use, name in chosen.items()}
         return [
             ModelState(
                 name=name,
@@ -260,8 +263,10 @@ class Library:
             self._leaving.remove(found)
             self._changed.notify_all()
         # What is installed may change now: read it anew when it is needed next.
-        self._manifests.pop(found.name, None)
-        self._spaces.pop(found.name, None)
+        for name, known in list(self._manifests.items()):
+            if known.base == found.name:
+                self._manifests.pop(name, None)
+                self._spaces.pop(name, None)
         self._unloaded(found.name)
 
     def _choose_reranker(self) -> str:

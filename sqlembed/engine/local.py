@@ -15,6 +15,7 @@ from sqlembed.engine.front import Front
 from sqlembed.engine.interface import CacheFile, CacheState, Metric, ModelState, Span
 from sqlembed.engine.library import Library
 from sqlembed.engine.memory import Budget
+from sqlembed.engine.pooling import Vectors, cut
 from sqlembed.engine.rerank import Reranker
 from sqlembed.engine.space import Space
 from sqlembed.vectors import FLOAT_BYTES
@@ -68,9 +69,8 @@ class LocalEngine:
         vectors = self.recall(texts, model, role)
         missing = [text for text in dict.fromkeys(texts) if text not in vectors]
         if missing:
-            with self.library.embedder(self._name(model)) as loaded:
-                computed = np.ascontiguousarray(loaded.embed(missing, role), dtype="<f4")
-                space = self.space(model)
+            computed = np.ascontiguousarray(self._compute(missing, model, role), dtype="<f4")
+            space = self.space(model)
             keys = {space.key(role, text): text for text in missing}
             blobs = {key: row.tobytes() for key, row in zip(keys, computed, strict=True)}
             stored = self.cache.put(space, "embedding", blobs)
@@ -102,8 +102,9 @@ class LocalEngine:
 
     def rerank(self, query: str, documents: Sequence[str], model: str | None) -> list[float]:
         """The score of each document for *query*, high is better."""
-        name = model or self.library.reranker()
-        found = self.library.manifest(name)
+        # Of a width the whole model ranks: its tokens' vectors are of no other.
+        found = self.library.manifest(self.library.manifest(model or self.library.reranker()).base)
+        name = found.name
         if found.server and found.kind == "embedder":
             return self._cosines(query, documents, name)
         return self._reranker.rerank(query, documents, name)
@@ -218,6 +219,21 @@ class LocalEngine:
             self.unload(name)
         self.cache.close()
 
+    def _compute(self, texts: Sequence[str], model: str | None, role: Role) -> Vectors:
+        """The vector of each text, which nobody remembers.
+
+        Of a width it is the beginning of the whole one, which is remembered as well: so another
+        width needs no model.
+        """
+        found = self.library.manifest(self._name(model))
+        if found.is_cut:
+            whole = np.frombuffer(b"".join(self.embed(texts, found.whole, role)), "<f4")
+            return cut(whole.reshape(len(texts), -1), found.dimension, normed=found.layer_norm)
+        with self.library.embedder(found.name) as loaded:
+            if found.whole is None:
+                return loaded.embed(texts, role)
+            return loaded.embed(texts, role, found.dimension)
+
     def _cosines(self, query: str, documents: Sequence[str], model: str) -> list[float]:
         """The best cosine of each document's chunks, where a server gives no tokens' vectors."""
         if not documents:
@@ -240,7 +256,8 @@ class LocalEngine:
 
     def _clear_fronts(self, model: str | None) -> None:
         for (owner, _), front in list(self._fronts.items()):
-            if model is None or self._name(owner) == model:
+            name = self._name(owner)
+            if model in (None, name, self.library.manifest(name).base):
                 front.clear()
 
     def _learn(

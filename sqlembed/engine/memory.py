@@ -43,8 +43,8 @@ class AnyModel(Protocol):
 
     manifest: Manifest
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
-        """The unit vector of each text."""
+    def embed(self, texts: Sequence[str], role: Role, width: int | None = None) -> Vectors:
+        """The unit vector of each text; *width* where the model has a head for each."""
 
     def tokens(self, texts: Sequence[str], role: Role) -> list[Tokens]:
         """Each text's token vectors for late interaction."""

@@ -1,7 +1,7 @@
 """What makes two vectors comparable, and the key under which a text's vector is remembered."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b, sha256
 from typing import Any
@@ -29,7 +29,10 @@ class Space:
 
     @classmethod
     def of(cls, manifest: Manifest, gguf_sha256: str) -> "Space":
-        """The space of *manifest*'s settings over the weights with that hash."""
+        """The space of *manifest*'s settings over the weights with that hash.
+
+        :param gguf_sha256: as a receipt's ``identity`` has it, other files than the GGUF included
+        """
         parts = {
             "gguf": gguf_sha256,
             "pooling": manifest.pooling,
@@ -37,7 +40,7 @@ class Space:
             "dimension": manifest.dimension,
             "context": manifest.context,
         }
-        return cls._of(manifest, parts)
+        return cls._of(manifest, parts | _unusual(manifest))
 
     @classmethod
     def at_server(cls, manifest: Manifest, server: Server) -> "Space":
@@ -56,7 +59,7 @@ class Space:
             "dimension": manifest.dimension,
             "context": manifest.context,
         }
-        return cls._of(manifest, parts)
+        return cls._of(manifest, parts | _unusual(manifest))
 
     @classmethod
     def _of(cls, manifest: Manifest, parts: dict[str, Any]) -> "Space":
@@ -84,6 +87,24 @@ class Space:
     def pair_key(self, query: str, document: str) -> bytes:
         """The 256-bit key of the score of *document* for *query*."""
         return _finish(self._hashes["pair"], query, document)
+
+
+def _unusual(manifest: Manifest) -> dict[str, Any]:
+    """Settings that change a vector, where they are not as most models have them.
+
+    What most have is left out, since spaces of indexes were made before these settings were.
+    """
+    found: dict[str, tuple[Any, Any]] = {
+        "attention": (manifest.attention, "bidirectional"),
+        "start": (manifest.start, None),
+        "end": (manifest.end, None),
+        "dense": ([asdict(head) for head in manifest.heads], []),
+        "reading": (manifest.reading, None),
+        "template": (manifest.template, None),
+        "cut": (manifest.is_cut, False),
+        "layer_norm": (manifest.is_cut and manifest.layer_norm, False),
+    }
+    return {name: value for name, (value, usual) in found.items() if value != usual}
 
 
 def _hex(vector: npt.NDArray[np.float32] | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Read the first facts of a GGUF, up to its vocabulary, in less than a millisecond.
+"""Read the facts of a GGUF: up to its vocabulary in less than a millisecond, or all.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -36,6 +36,29 @@ def counts(path: Path) -> dict[str, int]:
     except (struct.error, KeyError, OSError, OverflowError, MemoryError):
         pass
     return found
+
+
+def tensors(path: Path) -> set[str]:
+    """The names of all tensors of the file at *path*; none where it is no whole GGUF.
+
+    It takes a tenth of a second for each 100,000 words of the vocabulary.
+    """
+    try:
+        with path.open("rb") as file:
+            _magic, _version, count, keys = _unpack(file, "IIQQ")
+            for _ in range(keys):
+                file.seek(_unpack(file, "Q")[0], 1)
+                _value(file, *_unpack(file, "I"))
+            return {_tensor(file) for _ in range(count)}
+    except (struct.error, KeyError, OSError, OverflowError, MemoryError):
+        return set()
+
+
+def _tensor(file: BinaryIO) -> str:
+    name = file.read(*_unpack(file, "Q")).decode("utf-8", "replace")
+    (dimensions,) = _unpack(file, "I")
+    _unpack(file, f"{dimensions}QIQ")  # its shape, its type, and where it stands
+    return name
 
 
 def _value(file: BinaryIO, kind: int) -> object:
