@@ -52,9 +52,7 @@ def test_texts_of_a_batch_do_not_see_each_other(tmp_path: Path, causal: bool) ->
 def test_an_encoder_computes_as_its_reference(tmp_path: Path) -> None:
     path = tiny.write(tmp_path / "m.gguf", "nomic-bert")
     (rows,) = computed(path, IDS, causal=False)
-    np.testing.assert_allclose(
-        rows, tiny.forward("nomic-bert", IDS, causal=False), atol=TOLERANCE
-    )
+    np.testing.assert_allclose(rows, tiny.forward("nomic-bert", IDS, causal=False), atol=TOLERANCE)
 
 
 def test_an_encoder_cannot_be_causal(tmp_path: Path) -> None:

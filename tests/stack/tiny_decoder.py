@@ -52,7 +52,9 @@ def shapes(architecture: str) -> dict[str, tuple[int, ...]]:
         if architecture == "qwen3":
             made |= {f"{at}attn_{part}_norm.weight": (PER_HEAD,) for part in "qk"}
         made[at + "attn_output.weight"] = (WIDTH, WIDTH)
-        for name in ("attn_output_norm", "layer_output_norm") if nomic else ("attn_norm", "ffn_norm"):
+        for name in (
+            ("attn_output_norm", "layer_output_norm") if nomic else ("attn_norm", "ffn_norm")
+        ):
             made[f"{at}{name}.weight"] = (WIDTH,)
             if nomic:
                 made[f"{at}{name}.bias"] = (WIDTH,)

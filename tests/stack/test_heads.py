@@ -1,0 +1,157 @@
+"""Dense heads after pooling: applied where they stand, missed where they do not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_decoder as tiny
+from harness import Sql
+from safetensors.numpy import save_file
+
+from sqlembed.engine.local import LocalEngine
+from sqlembed.weights import pull, receipt
+from sqlembed.weights.beside import HEADS, path
+
+TEXT, IDS = "the red fox", [2, 7, 8, 9, 3]
+HEAD_PATHS = ("2_Dense/model.safetensors", "3_Dense/model.safetensors")
+
+
+def weights(out: int, into: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.2, (out, into)).astype(np.float32)
+
+
+FIRST, SECOND = weights(96, 64, 1), weights(64, 96, 2)
+BIAS = weights(1, 96, 3)[0]
+TWO = [
+    {"path": HEAD_PATHS[0], "in": 64, "out": 96},
+    {"path": HEAD_PATHS[1], "in": 96, "out": 64},
+]
+PER_WIDTH = [
+    {"path": f"2_Dense_{width}/model.safetensors", "in": 64, "out": width, "width": width,
+     "bias": True}
+    for width in (32, 64, 128)
+]  # fmt: skip
+
+
+def pooled() -> np.ndarray:
+    return tiny.forward("qwen2", IDS, causal=False).mean(0)
+
+
+def save_head(source: Path, where: str, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
+    (source / where).parent.mkdir(parents=True, exist_ok=True)
+    tensors = {"linear.weight": weight} | ({} if bias is None else {"linear.bias": bias})
+    save_file(tensors, source / where)
+
+
+@pytest.fixture
+def source(tmp_path: Path, models: Path) -> Path:
+    """A directory with a GGUF and two heads, as a repository has them; its manifest is there."""
+    tiny.write(tmp_path / "source" / "m.gguf", "qwen2")
+    for where, weight in zip(HEAD_PATHS, (FIRST, SECOND), strict=True):
+        save_head(tmp_path / "source", where, weight)
+    (models / "tiny.toml").write_text(tiny.manifest("tiny", "qwen2", dense=TWO))
+    return tmp_path / "source"
+
+
+@pytest.mark.parametrize("activation", ["identity", "tanh"])
+def test_two_layers_are_applied_in_their_order(
+    sql: Sql, source: Path, models: Path, activation: str
+) -> None:
+    dense = [{**TWO[0], "activation": activation}, TWO[1]]
+    (models / "tiny.toml").write_text(tiny.manifest("tiny", "qwen2", dense=dense))
+    pull.pull("tiny", file=source)
+    vector = np.frombuffer(sql.one("SELECT embed(?)", TEXT), "<f4")
+    inner = FIRST @ pooled()
+    inner = np.tanh(inner) if activation == "tanh" else inner
+    assert vector @ tiny.unit(SECOND @ inner) > 0.9995
+    assert abs(vector @ tiny.unit(pooled())) < 0.9
+
+
+def test_a_missing_head_is_not_missed_in_silence(sql: Sql, source: Path) -> None:
+    for where in HEAD_PATHS:
+        (source / where).unlink()
+    pull.pull("tiny", file=source / "m.gguf")
+    assert "2 dense layers after pooling, and neither" in sql.error("SELECT embed('a')")
+
+
+def test_half_of_the_heads_is_refused_at_once(source: Path) -> None:
+    (source / HEAD_PATHS[1]).unlink()
+    with pytest.raises(Exception, match="3_Dense/model.safetensors is missing"):
+        pull.pull("tiny", file=source)
+
+
+def test_another_shape_and_another_bias_are_refused(sql: Sql, source: Path) -> None:
+    save_head(source, HEAD_PATHS[0], FIRST, BIAS)
+    with pytest.raises(Exception, match=r"linear.bias, linear.weight; a dense layer without bias"):
+        pull.pull("tiny", file=source)
+    save_head(source, HEAD_PATHS[0], FIRST[:, :32].copy())
+    pull.pull("tiny", file=source)
+    assert "of shape (96, 32), expected (96, 64)" in sql.error("SELECT embed('a')")
+
+
+def test_another_head_is_another_space_and_an_altered_one_is_refused(
+    engine: LocalEngine, source: Path, models: Path
+) -> None:
+    pull.pull("tiny", file=source)
+    first = receipt.recorded("tiny")
+    save_head(source, HEAD_PATHS[0], -FIRST)
+    pull.pull("tiny", file=source)
+    assert receipt.recorded("tiny").partition("+")[0] == first.partition("+")[0]
+    assert receipt.recorded("tiny") != first
+    heads = path(models / "tiny.gguf", HEADS)
+    heads.write_bytes(heads.read_bytes()[:-1] + b"\0")
+    with pytest.raises(Exception, match=r"heads.safetensors is altered"):
+        engine.embed(["a"], None, "document")
+    heads.unlink()
+    with pytest.raises(Exception, match=r"heads.safetensors is altered.*gone"):
+        engine.embed(["a"], None, "document")
+
+
+def test_heads_nobody_installed_are_refused(engine: LocalEngine, models: Path) -> None:
+    tiny.install("tiny", "qwen2")
+    save_file({"x": FIRST}, path(models / "tiny.gguf", HEADS))
+    with pytest.raises(Exception, match="its receipt has no such file"):
+        engine.embed(["a"], None, "document")
+
+
+def test_each_width_has_its_head_and_the_weights_are_loaded_once(
+    sql: Sql, tmp_path: Path, models: Path, engine: LocalEngine
+) -> None:
+    source = tmp_path / "source"
+    tiny.write(source / "m.gguf", "qwen2")
+    heads = {width: (weights(width, 64, width), weights(1, width, 9)[0]) for width in (32, 64, 128)}
+    for width, (weight, bias) in heads.items():
+        save_head(source, f"2_Dense_{width}/model.safetensors", weight, bias)
+    (models / "tiny.toml").write_text(tiny.manifest("tiny", "qwen2", dense=PER_WIDTH))
+    pull.pull("tiny", file=source)
+    for name, width in (("tiny", 64), ("tiny:32", 32), ("tiny:128", 128), ("tiny:64", 64)):
+        vector = np.frombuffer(sql.one("SELECT embed(?, ?)", TEXT, name), "<f4")
+        weight, bias = heads[width]
+        assert vector @ tiny.unit(weight @ pooled() + bias) > 0.9995
+    # Not the beginning of another's.
+    whole = np.frombuffer(sql.one("SELECT embed(?)", TEXT), "<f4")
+    narrow = np.frombuffer(sql.one("SELECT embed(?, 'tiny:32')", TEXT), "<f4")
+    assert abs(tiny.unit(whole[:32]) @ narrow) < 0.9
+    assert engine.library.loaded() == ["tiny"]
+    assert "it has 32, 64 and 128" in sql.error("SELECT embed('a', 'tiny:48')")
+
+
+def test_heads_that_do_not_follow_on_each_other_are_refused(sql: Sql, models: Path) -> None:
+    tiny.install("tiny", "qwen2", dense=[TWO[0], {**TWO[1], "in": 95}])
+    assert "takes 95 floats" in sql.error("SELECT embed('a')")
+    tiny.install("other", "qwen2", dense=TWO[:1])
+    assert "gives 96 floats; dimension is 64" in sql.error("SELECT embed('a', 'other')")
+
+
+def test_bfloat16_is_read(tmp_path: Path, source: Path, models: Path) -> None:
+    halves = (FIRST.view(np.uint32) >> 16).astype("<u2")
+    header = (
+        b'{"linear.weight":{"dtype":"BF16","shape":[96,64],"data_offsets":[0,%d]}}' % halves.nbytes
+    )
+    data = len(header).to_bytes(8, "little") + header + halves.tobytes()
+    (source / HEAD_PATHS[0]).write_bytes(data)
+    pull.pull("tiny", file=source)
+    from safetensors.numpy import load_file
+
+    stored = load_file(path(models / "tiny.gguf", HEADS))[f"{HEAD_PATHS[0]}.weight"]
+    np.testing.assert_allclose(stored, FIRST, rtol=1 / 128)
