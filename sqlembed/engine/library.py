@@ -1,5 +1,6 @@
 """The models of this process: found by name, loaded when used, unloaded when nobody uses them."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from sqlembed.errors import InputError
 from sqlembed.weights import manifest, receipt
 from sqlembed.weights.manifest import Manifest
 
+UNPROVEN = "unproven on real weights"
+"""What is said of a model without probes: whether it is right, no load finds out."""
 ROOM_SECONDS = 30
 """How long a model that does not fit waits for others to become idle."""
 
@@ -175,6 +178,8 @@ class Library:
                 bytes=loaded.get(name),
                 used_for=" and ".join(use for use, chosen in uses.items() if chosen == name)
                 or None,
+                widths=json.dumps(each.widths) if len(each.widths) > 1 else None,
+                proof=f"{len(each.probes)} probes" if each.probes else UNPROVEN,
                 licence=each.licence,
                 summary=each.summary,
             )

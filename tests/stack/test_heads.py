@@ -76,7 +76,7 @@ def test_a_missing_head_is_not_missed_in_silence(sql: Sql, source: Path) -> None
 
 def test_half_of_the_heads_is_refused_at_once(source: Path) -> None:
     (source / HEAD_PATHS[1]).unlink()
-    with pytest.raises(Exception, match="3_Dense/model.safetensors is missing"):
+    with pytest.raises(Exception, match=r"3_Dense/model.safetensors is missing"):
         pull.pull("tiny", file=source)
 
 
