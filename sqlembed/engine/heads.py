@@ -58,7 +58,7 @@ class Heads:
         """
         manifest = self._manifest if width is None else self._manifest.at(width)
         for head in manifest.heads:
-            if (layer := self._layers.get(head.path)) is not None:
+            if (layer := self._layers.get(head.name)) is not None:
                 weight, bias = layer
                 pooled = (pooled.astype(np.float32) @ weight.T + bias).astype(np.float32)
                 pooled = np.tanh(pooled) if head.activation == "tanh" else pooled
@@ -93,14 +93,14 @@ def _read(path: Path, wanted: Sequence[Dense]) -> dict[str, tuple[Vectors, Vecto
         raise ModelFileError(f"{path} is damaged ({error}); get the model anew") from error
     layers: dict[str, tuple[Vectors, Vectors | float]] = {}
     for head in wanted:
-        weight = stored.get(f"{head.path}.weight")
-        bias = stored.get(f"{head.path}.bias") if head.bias else np.zeros(head.outputs, np.float32)
+        weight = stored.get(f"{head.name}.weight")
+        bias = stored.get(f"{head.name}.bias") if head.bias else np.zeros(head.outputs, np.float32)
         shape = (head.outputs, head.inputs)
         if weight is None or bias is None or weight.shape != shape or bias.shape != shape[:1]:
             came = "missing" if weight is None or bias is None else f"of shape {weight.shape}"
             raise ModelError(
-                f"{path}: the dense layer {head.path} is {came}, expected {shape}"
+                f"{path}: the dense layer {head.name} is {came}, expected {shape}"
                 f"{' with a bias' if head.bias else ''}"
             )
-        layers[head.path] = (weight, bias)
+        layers[head.name] = (weight, bias)
     return layers

@@ -143,8 +143,11 @@ class Model(Reader):
             whole = unit(self._heads.apply(self._pool(rows)))
         return unit(self._heads.apply(rows)), whole
 
-    def _relevance(self, logits: Vectors) -> float:
-        row = logits[0].astype(np.float64)
+    def _relevance(self, rows: Vectors) -> float:
+        """The score that the labels, words or heads of a pair stand for."""
+        if self.manifest.pooling in POOLINGS and self.manifest.reading is None:
+            rows = self._heads.apply(self._pool(rows))[None]
+        row = rows[0].astype(np.float64)
         if len(row) == 1:
             return float(1 / (1 + np.exp(-row[0])))
         exponents = np.exp(row - row.max())

@@ -51,13 +51,13 @@ def gather(manifest: Manifest, source: Path, gguf: Path, *, tokenizer: bool = Tr
     layers: dict[str, Floats] = {}
     for head in manifest.dense:
         tensors = _floats(source / head.path)
-        parts = ("weight", "bias") if head.bias else ("weight",)
-        if set(tensors) != {f"linear.{part}" for part in parts}:
+        parts = [part for part in ("weight", "bias") if f"{head.tensor}.{part}" in tensors]
+        if parts != ["weight", "bias"][: 1 + head.bias]:
             raise ModelError(
-                f"{source / head.path} holds {', '.join(sorted(tensors)) or 'nothing'}; a dense"
-                f" layer {'with' if head.bias else 'without'} bias was expected"
+                f"{source / head.path} has {' and '.join(parts) or 'nothing'} of {head.tensor}; a"
+                f" dense layer {'with' if head.bias else 'without'} bias was expected"
             )
-        layers |= {f"{head.path}.{part}": tensors[f"linear.{part}"] for part in parts}
+        layers |= {f"{head.name}.{part}": tensors[f"{head.tensor}.{part}"] for part in parts}
     save_file(layers, path(gguf, HEADS))
 
 

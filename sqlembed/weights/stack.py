@@ -18,15 +18,22 @@ class Dense:
     """A linear layer after pooling, as sentence-transformers keeps it in a directory of its own."""
 
     path: str
-    """Its safetensors file in the original repository, with ``linear.weight``."""
+    """Its safetensors file in the original repository."""
     inputs: int
     """Floats that come in; ``in`` in a manifest."""
     outputs: int
     """Floats that go out; ``out`` in a manifest."""
     activation: Activation = "identity"
     bias: bool = False
+    tensor: str = "linear"
+    """What its weight and its bias are called there, before ``.weight`` and ``.bias``."""
     width: int | None = None
     """The one width that this head is for, where each has its own; None if it is for all."""
+
+    @property
+    def name(self) -> str:
+        """By which it is known among a model's heads."""
+        return f"{self.path}:{self.tensor}"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be.
