@@ -19,7 +19,7 @@ from sqlembed.engine.pooling import Vectors, cut
 from sqlembed.engine.rerank import Reranker
 from sqlembed.engine.space import Space
 from sqlembed.vectors import FLOAT_BYTES
-from sqlembed.weights.manifest import Role
+from sqlembed.weights.manifest import ROLES, Role
 
 MOST_ORIGINS = 100_000
 """Vectors whose space is remembered, to tell one model's query from another's index."""
@@ -52,7 +52,7 @@ class LocalEngine:
         """The dictionary of vectors, as BLOBs, of *model* and *role*."""
         found = self._fronts.get((model, role))
         if found is None:
-            self.library.manifest(self._name(model))  # an unknown model gets none
+            self.library.manifest(self._name(model)).prompt(role)  # what is unknown gets none
             with self._lock:
                 found = self._fronts.setdefault((self._name(model), role), Front())
                 self._fronts[(model, role)] = found
@@ -71,7 +71,7 @@ class LocalEngine:
         if missing:
             computed = np.ascontiguousarray(self._compute(missing, model, role), dtype="<f4")
             space = self.space(model)
-            keys = {space.key(role, text): text for text in missing}
+            keys = {self._key(space, role, text): text for text in missing}
             blobs = {key: row.tobytes() for key, row in zip(keys, computed, strict=True)}
             stored = self.cache.put(space, "embedding", blobs)
             vectors |= self._learn(keys, stored, model, role)
@@ -85,7 +85,7 @@ class LocalEngine:
         for text in dict.fromkeys(texts):
             vector = front.get(text)
             if vector is None:
-                unknown[space.key(role, text)] = text
+                unknown[self._key(space, role, text)] = text
             else:
                 vectors[text] = vector
         if unknown:
@@ -218,6 +218,11 @@ class LocalEngine:
         for name in self.library.loaded():
             self.unload(name)
         self.cache.close()
+
+    def _key(self, space: Space, role: Role, text: str) -> bytes:
+        if role in ROLES:
+            return space.key(role, text)
+        return space.task_key(self.library.manifest(space.model).prompt(role), text)
 
     def _compute(self, texts: Sequence[str], model: str | None, role: Role) -> Vectors:
         """The vector of each text, which nobody remembers.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlembed.weights.manifest import Manifest, Role, Server
+from sqlembed.weights.manifest import ROLES, Manifest, Role, Server
 
 KEY_BYTES = 32
 
@@ -36,7 +36,7 @@ class Space:
         parts = {
             "gguf": gguf_sha256,
             "pooling": manifest.pooling,
-            "prompts": {role: manifest.prompt(role) for role in ("query", "document")},
+            "prompts": {role: manifest.prompt(role) for role in ROLES},
             "dimension": manifest.dimension,
             "context": manifest.context,
         }
@@ -55,7 +55,7 @@ class Space:
                 [probe.role, probe.text, probe.document, probe.score, _hex(probe.vector)]
                 for probe in manifest.probes
             ],
-            "prompts": {role: manifest.prompt(role) for role in ("query", "document")},
+            "prompts": {role: manifest.prompt(role) for role in ROLES},
             "dimension": manifest.dimension,
             "context": manifest.context,
         }
@@ -71,6 +71,7 @@ class Space:
         parts = {
             "query": ("query",),
             "document": ("document",),
+            "task": ("task",),
             "pair": ("pair", TOKENS_FORM),
             "tokens": ("tokens", TOKENS_FORM, "document"),
         }
@@ -79,6 +80,10 @@ class Space:
     def key(self, role: Role, text: str) -> bytes:
         """The 256-bit key of *text*'s vector in this space."""
         return _finish(self._hashes[role], text)
+
+    def task_key(self, prompt: str, text: str) -> bytes:
+        """The 256-bit key of the vector of *text* behind a task's *prompt*."""
+        return _finish(self._hashes["task"], prompt, text)
 
     def tokens_key(self, document: str) -> bytes:
         """The 256-bit key of *document*'s token vectors in this space."""

@@ -20,7 +20,11 @@ from sqlembed.errors import ModelError, NotFoundError, OptionError
 from sqlembed.weights import stack
 from sqlembed.weights.stack import Dense
 
-Role = Literal["query", "document"]
+Role = str
+"""What a text is to the model: ``query``, ``document``, or a task that its manifest has a prompt
+for."""
+ROLES = ("query", "document")
+"""Which every model knows."""
 Kind = Literal["embedder", "reranker", "generator"]
 Pooling = Literal["mean", "cls", "last", "none", "rank", "server"]
 """``none``: a vector for each token and none for the text. ``server``: the server that has the
@@ -239,7 +243,13 @@ class Manifest:
         return replace(self, name=name, dimension=width, whole=self.name, probes=())
 
     def prompt(self, role: Role) -> str:
-        """The text that goes in front of a *role*'s text; often empty."""
+        """The text that goes in front of a *role*'s text; often empty.
+
+        :raises OptionError: it is a task that the model has no prompt for
+        """
+        if role not in ROLES and role not in self.prompts:
+            tasks = ", ".join(sorted({*ROLES, *self.prompts}))
+            raise OptionError(f"{self.name} has no prompt for a task {role!r}; it has {tasks}")
         return self.prompts.get(role, "")
 
 
