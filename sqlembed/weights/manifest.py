@@ -275,7 +275,7 @@ def parse(text: str, origin: str) -> Manifest:
             raise TypeError("unexpected key 'whole'")
         return _checked(Manifest(**table))
     except TypeError as error:
-        known = ", ".join(sorted(f.name for f in fields(Manifest)))
+        known = ", ".join(sorted(f.name for f in fields(Manifest) if f.name != "whole"))
         raise ModelError(f"manifest {origin}: {error}; the keys are {known}") from error
     except ModelError as error:
         raise ModelError(f"manifest {origin}: {error}") from error
