@@ -32,7 +32,8 @@ class Heads:
         """
         self._manifest = manifest
         path = beside.path(gguf, beside.HEADS)
-        inside = _inside(manifest, gguf)
+        names = gguf_header.tensors(gguf)
+        inside = [name for name in INSIDE if name in names]
         found = path.is_file()
         if found and inside:
             raise ModelError(
@@ -63,15 +64,6 @@ class Heads:
                 pooled = (pooled.astype(np.float32) @ weight.T + bias).astype(np.float32)
                 pooled = np.tanh(pooled) if head.activation == "tanh" else pooled
         return pooled
-
-
-def _inside(manifest: Manifest, gguf: Path) -> list[str]:
-    """The heads that *gguf* has inside; looked for where there may be some."""
-    keys = gguf_header.counts(gguf)
-    if not manifest.dense and not any(key.endswith(".dense_2_feat_out") for key in keys):
-        return []
-    names = gguf_header.tensors(gguf)
-    return [name for name in INSIDE if name in names]
 
 
 def _check_inside(manifest: Manifest, inside: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ def counts(path: Path) -> dict[str, int]:
 def tensors(path: Path) -> set[str]:
     """The names of all tensors of the file at *path*; none where it is no whole GGUF.
 
-    It takes a tenth of a second for each 100,000 words of the vocabulary.
+    It takes a tenth of a second for 100,000 words of the vocabulary.
     """
     try:
         with path.open("rb") as file:
@@ -70,6 +70,12 @@ def _value(file: BinaryIO, kind: int) -> object:
         element, length = _unpack(file, "IQ")
         if element in SCALARS:
             file.seek(length * struct.calcsize("<" + SCALARS[element]), 1)
+        elif element == STRING:  # a vocabulary has many
+            for _ in range(length):
+                size = file.read(8)
+                if len(size) < 8:
+                    raise struct.error("the file ends within an array")
+                file.seek(int.from_bytes(size, "little"), 1)
         else:
             for _ in range(length):
                 _value(file, element)

@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 import tiny_decoder as tiny
 from harness import Sql
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
+from sqlembed.engine.heads import INSIDE, Heads
 from sqlembed.engine.local import LocalEngine
-from sqlembed.weights import pull, receipt
+from sqlembed.errors import ModelError
+from sqlembed.weights import gguf_header, pull, receipt
 from sqlembed.weights.beside import HEADS, path
+from sqlembed.weights.manifest import Manifest, parse
 
 TEXT, IDS = "the red fox", [2, 7, 8, 9, 3]
 HEAD_PATHS = ("2_Dense/model.safetensors", "3_Dense/model.safetensors")
@@ -153,8 +157,6 @@ def test_bfloat16_is_read(tmp_path: Path, source: Path, models: Path) -> None:
     data = len(header).to_bytes(8, "little") + header + halves.tobytes()
     (source / HEAD_PATHS[0]).write_bytes(data)
     pull.pull("tiny", file=source)
-    from safetensors.numpy import load_file
-
     stored = load_file(path(models / "tiny.gguf", HEADS))[f"{HEAD_PATHS[0]}:linear.weight"]
     np.testing.assert_allclose(stored, FIRST, rtol=1 / 128)
 
@@ -186,3 +188,60 @@ def test_a_reranker_may_have_its_head_beside_it(sql: Sql, tmp_path: Path, models
     first = tiny.forward("nomic-bert", [2, 7, 8, 3, 9, 3], causal=False)[0]
     logit = classifier @ np.tanh(pooler @ first + BIAS[:64]) + BIAS[:1]
     assert score == pytest.approx(float(1 / (1 + np.exp(-logit[0]))), abs=0.01)
+
+
+def gguf_with(path: Path, names: tuple[str, ...]) -> Path:
+    """A GGUF as the converter makes it of EmbeddingGemma, with heads of these *names* inside."""
+    writer = gguf.GGUFWriter(path, "gemma-embedding")
+    writer.add_token_list(["the", "a"])
+    writer.add_token_types([1, 1])
+    for name in ("token_embd.weight", *names):
+        writer.add_tensor(name, FIRST)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def of(dense: list[dict[str, object]]) -> Manifest:
+    return parse(tiny.manifest("tiny", "gemma-embedding", dense=dense), "a test")
+
+
+def test_heads_inside_the_gguf_are_left_to_llama_cpp(tmp_path: Path) -> None:
+    path_ = gguf_with(tmp_path / "m.gguf", INSIDE)
+    rows = FIRST[:3]
+    assert Heads(of(TWO), path_).apply(rows) is rows
+
+
+def test_heads_inside_and_beside_would_be_applied_twice(tmp_path: Path) -> None:
+    path_ = gguf_with(tmp_path / "m.gguf", INSIDE)
+    save_file({"x": FIRST}, path(path_, HEADS))
+    with pytest.raises(ModelError, match=r"which llama.cpp applies, and .* as well"):
+        Heads(of(TWO), path_)
+
+
+@pytest.mark.parametrize(
+    ("names", "dense"),
+    [
+        (INSIDE, []),
+        (INSIDE[:1], TWO),
+        (INSIDE, [{**TWO[0], "activation": "tanh"}, TWO[1]]),
+        (INSIDE, [{**TWO[0], "bias": True}, TWO[1]]),
+    ],
+)
+def test_heads_inside_that_are_not_the_manifests_are_refused(
+    tmp_path: Path, names: tuple[str, ...], dense: list[dict[str, object]]
+) -> None:
+    with pytest.raises(ModelError, match="they are not the same"):
+        Heads(of(dense), gguf_with(tmp_path / "m.gguf", names))
+
+
+def test_a_gguf_without_heads_needs_them_beside_it(tmp_path: Path) -> None:
+    path_ = gguf_with(tmp_path / "m.gguf", ())
+    assert "token_embd.weight" in gguf_header.tensors(path_)
+    Heads(of([]), path_)
+    with pytest.raises(ModelError, match=r"nor its GGUF has them"):
+        Heads(of(TWO), path_)
+    path_.write_bytes(path_.read_bytes()[:100])
+    assert gguf_header.tensors(path_) == set()

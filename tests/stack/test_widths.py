@@ -111,3 +111,15 @@ def test_models_are_listed_once(sql: Sql) -> None:
 def test_a_manifest_with_impossible_widths_is_refused(sql: Sql, wrong: list[object]) -> None:
     tiny.install("tiny", "qwen2", dimensions=wrong)
     assert "dimensions are widths from 1 to dimension, 64" in sql.error("SELECT embed('a')")
+
+
+def test_weights_that_were_replaced_are_another_space_at_each_width(
+    sql: Sql, engine: LocalEngine
+) -> None:
+    tiny.install("tiny", "qwen2", dimensions=[16])
+    before = engine.space("tiny:16").fingerprint
+    vector(sql, "tiny:16")
+    tiny.install("tiny", "qwen3", dimensions=[16])
+    engine.unload("tiny")
+    assert engine.space("tiny:16").fingerprint != before
+    assert engine.library.manifest("tiny:16").architecture == "qwen3"
