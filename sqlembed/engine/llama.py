@@ -152,6 +152,8 @@ class Context:
         parameters.n_seq_max = MOST_TEXTS
         parameters.n_threads = parameters.n_threads_batch = 1
         parameters.embeddings = not words
+        if words:
+            parameters.n_outputs_max = MOST_TEXTS
         parameters.pooling_type = pooling
         parameters.attention_type = (
             llama_cpp.LLAMA_ATTENTION_TYPE_CAUSAL

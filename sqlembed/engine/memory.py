@@ -8,6 +8,7 @@ from typing import Protocol
 from sqlembed import settings
 from sqlembed.engine.chunk import WITHOUT_OVERLAP, Chunk, Chunking
 from sqlembed.engine.late import Tokens
+from sqlembed.engine.llama import MOST_TEXTS
 from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import Vectors
 from sqlembed.errors import BusyError, ModelError
@@ -28,13 +29,17 @@ def needed(manifest: Manifest, path: Path) -> int:
     token of its room a float for each word (llama.cpp reserves them) and 32 for each dimension.
     Measured as resident memory with two contexts: all-MiniLM-L6-v2 took 136 MB, and the rule
     says 181; multilingual-e5-small, of 250,000 words, 1,480 MB and 1,534; judge-nli 275 MB
-    and 315.
+    and 315. A decoder takes the float for each word twice: one of 100,000 words and a room of 2,048
+    tokens took 1,686 MB with one context, and the rule says 1,833.
     """
     counts = gguf_header.counts(path)
     words = counts.get(gguf_header.VOCABULARY, 0)
     width = counts.get(f"{manifest.architecture}.embedding_length", 0)
     room = max(BATCH_TOKENS, manifest.context)
-    context = room * (words + ROW_FLOATS * width) * FLOAT_BYTES
+    # An encoder's are reserved only, a decoder's are computed: it takes them twice.
+    copies = 1 if counts.get(f"{manifest.architecture}.attention.causal") == 0 else 2
+    read = MOST_TEXTS if manifest.reading else room
+    context = (read * copies * words + room * ROW_FLOATS * width) * FLOAT_BYTES
     return path.stat().st_size + words * WORD_BYTES + settings.threads() * context
 
 
