@@ -9,7 +9,7 @@ from sqlembed.cli.tables import show
 
 MODELS = """
 SELECT name, kind, dimension, context, iif(installed, 'yes', 'no') AS installed, used_for,
-       licence, summary
+       proof, licence, summary
 FROM sqlembed_models ORDER BY name"""
 MODELS_FOR_SCRIPTS = "SELECT * FROM sqlembed_models ORDER BY name"
 

@@ -67,11 +67,14 @@ def _contexts(
     manifest: Manifest, path: Path
 ) -> Iterator[tuple[dict[Arithmetic, Sequence[Context | BertContext]], int]]:
     """A context a thread of each arithmetic that can compute the model, and its vocabulary."""
-    rank, room, count = manifest.kind == "reranker", max(TOKENS), settings.threads()
+    rank, room, count = manifest.pooling == "rank", max(TOKENS), settings.threads()
+    causal = manifest.attention == "causal"
     weights = Weights(path)
     found: dict[Arithmetic, Sequence[Context | BertContext]] = {}
     try:
-        found["llama.cpp"] = [Context(weights, room, rank=rank) for _ in range(count)]
+        found["llama.cpp"] = [
+            Context(weights, room, causal=causal, rank=rank) for _ in range(count)
+        ]
         if not computing.reason_against(manifest, path):
             bert = Bert(gguf_tensors.read(path))
             found["own"] = [BertContext(bert, room, rank=rank) for _ in range(count)]

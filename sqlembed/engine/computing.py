@@ -67,9 +67,11 @@ def reason_against(manifest: Manifest, path: Path) -> str | None:
     """Why our own arithmetic cannot compute the model at *path*; None if it can."""
     if manifest.architecture != bert.ARCHITECTURE:
         return f"it is of the architecture {manifest.architecture}"
+    if manifest.attention == "causal":
+        return "its attention is causal"
     if on_gpu():
         return "llama.cpp was built for a GPU"
-    return bert.reason_against(gguf_tensors.read(path), rank=manifest.kind == "reranker")
+    return bert.reason_against(gguf_tensors.read(path), rank=manifest.pooling == "rank")
 
 
 def _path() -> Path:

@@ -34,6 +34,10 @@ class ModelState(NamedTuple):
     """Of memory that it takes now; None if it is not loaded."""
     used_for: str | None
     """What it does where no model is named: ``embed``, ``rerank`` or both."""
+    widths: str | None
+    """A JSON array of the dimensions that its vectors may have, as ``NAME:WIDTH``; None if one."""
+    proof: str
+    """By what it is known to give its reference's results here."""
     licence: str
     summary: str
 

@@ -4,6 +4,7 @@ Khattab and Zaharia, ColBERT, 2020 (https://arxiv.org/abs/2004.12832), with the
 mean in place of the sum, so that a score does not grow with the query.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
 from zlib import crc32
@@ -37,7 +38,7 @@ class Tokens:
     codes: Codes
     """Its chunks' vectors, then its tokens'."""
     chunks: int
-    """One for all but long texts."""
+    """One for all but long texts; none where the model gives a vector for each token only."""
 
     @property
     def whole(self) -> Codes:
@@ -81,14 +82,16 @@ def score(query: Tokens, document: Tokens) -> float:
     Late interaction is the mean over the query's tokens of the best cosine among the document's.
     """
     late = float(_cosines(query.each, document.each).max(axis=1).mean())
+    if not (query.chunks and document.chunks):
+        return late
     cosine = float(_cosines(query.whole, document.whole).max())
     return LATE_SHARE * late + (1 - LATE_SHARE) * cosine
 
 
-def join(parts: list[tuple[Vectors, Vector]]) -> Tokens:
+def join(parts: Sequence[tuple[Vectors, Vector | None]]) -> Tokens:
     """One text from the unit token vectors and the pooled unit vector of each of its chunks."""
-    rows = [np.stack([pooled for _, pooled in parts]), *(tokens for tokens, _ in parts)]
-    return Tokens(_codes(np.concatenate(rows)), len(parts))
+    whole = [pooled[None] for _, pooled in parts if pooled is not None]
+    return Tokens(_codes(np.concatenate([*whole, *(rows for rows, _ in parts)])), len(whole))
 
 
 def _codes(vectors: Vectors) -> Codes:

@@ -1,5 +1,6 @@
 """The models of this process: found by name, loaded when used, unloaded when nobody uses them."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from sqlembed.errors import InputError
 from sqlembed.weights import manifest, receipt
 from sqlembed.weights.manifest import Manifest
 
+UNPROVEN = "unproven on real weights"
+"""What is said of a model without probes: whether it is right, no load finds out."""
 ROOM_SECONDS = 30
 """How long a model that does not fit waits for others to become idle."""
 
@@ -53,9 +56,10 @@ class Library:
         self._chosen_reranker: tuple[int, str] | None = None
 
     def manifest(self, name: str) -> Manifest:
-        """The manifest of *name*.
+        """The manifest of *name*, which may be ``NAME:WIDTH``.
 
         :raises NotFoundError: no model is called so
+        :raises OptionError: it has no vectors of that width
         """
         known = self._manifests.get(name)
         if known is None:
@@ -70,17 +74,18 @@ class Library:
             known = self._spaces[name] = (
                 Space.at_server(found, found.server)
                 if found.server
-                else Space.of(found, receipt.recorded(name))
+                else Space.of(found, receipt.recorded(found.base))
             )
         return known
 
     @contextmanager
     def use(self, name: str) -> Iterator[AnyModel]:
-        """The model *name*, loaded, and kept so until the block ends.
+        """The model *name*, loaded, and kept so until the block ends; of a width the whole model.
 
         :raises ModelError: its weights cannot be used; the message says why
         :raises BusyError: there is no room for it beside the models in use
         """
+        name = self.manifest(name).base
         found = self._borrow(name)
         while found is None:
             self._load(name)
@@ -110,7 +115,7 @@ class Library:
 
     def unload(self, name: str) -> bool:
         """Give the memory of *name* back once nobody uses it; False if it was not loaded."""
-        self.manifest(name)
+        name = self.manifest(name).base
         with self._changed:
             found = self._models.pop(name, None)
             if found is None:
@@ -160,7 +165,8 @@ class Library:
     def states(self) -> list[ModelState]:
         """Every model that has a manifest here."""
         loaded = self.memory()
-        uses = {"embed": self.default, "rerank": self.reranker()}
+        chosen = {"embed": self.default, "rerank": self.reranker()}
+        uses = {use: self.manifest(name).base for use, name in chosen.items()}
         return [
             ModelState(
                 name=name,
@@ -172,6 +178,8 @@ class Library:
                 bytes=loaded.get(name),
                 used_for=" and ".join(use for use, chosen in uses.items() if chosen == name)
                 or None,
+                widths=json.dumps(each.widths) if len(each.widths) > 1 else None,
+                proof=f"{len(each.probes)} probes" if each.probes else UNPROVEN,
                 licence=each.licence,
                 summary=each.summary,
             )
@@ -260,8 +268,10 @@ class Library:
             self._leaving.remove(found)
             self._changed.notify_all()
         # What is installed may change now: read it anew when it is needed next.
-        self._manifests.pop(found.name, None)
-        self._spaces.pop(found.name, None)
+        for name, known in list(self._manifests.items()):
+            if known.base == found.name:
+                self._manifests.pop(name, None)
+                self._spaces.pop(name, None)
         self._unloaded(found.name)
 
     def _choose_reranker(self) -> str:

@@ -120,14 +120,22 @@ class Weights:
         llama_cpp.llama_model_meta_val_str(self._model, key.encode(), buffer, size + 1)
         return buffer.value.decode("utf-8", "replace")
 
-    def tokenize(self, text: str) -> TokenIds:
-        """llama.cpp's own tokens of *text*, with the start and end tokens it adds."""
+    def token(self, text: str) -> int | None:
+        """The id of the one token that *text* is, special ones included; None if it is none."""
+        ids = self.tokenize(text, bare=True)
+        return int(ids[0]) if len(ids) == 1 else None
+
+    def tokenize(self, text: str, *, bare: bool = False) -> TokenIds:
+        """llama.cpp's own tokens of *text*, with the start and end tokens it adds.
+
+        :param bare: without these, and special tokens that *text* spells are read as such
+        """
         data = text.encode("utf-8", "replace")
         room = len(data) + 8
         ids = np.empty(room, dtype=np.int32)
         pointer = ids.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
         count = llama_cpp.llama_tokenize(
-            self._vocabulary, data, len(data), pointer, room, True, False
+            self._vocabulary, data, len(data), pointer, room, not bare, bare
         )
         if count < 0:
             raise ModelError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
@@ -141,10 +149,20 @@ class Weights:
 class Context:
     """Room to compute one batch at a time; not for two threads at once."""
 
-    def __init__(self, weights: Weights, most_tokens: int, *, rank: bool = False) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        most_tokens: int,
+        *,
+        causal: bool = False,
+        rank: bool = False,
+        words: Sequence[int] = (),
+    ) -> None:
         """Make room for batches of *most_tokens* tokens.
 
+        :param causal: whether a token sees only those before it
         :param rank: give the classifier's labels per text in place of vectors per token
+        :param words: give the logits of these tokens, after a text's last one, likewise
         :raises ModelError: llama.cpp refuses, most often for want of memory
         """
         pooling = llama_cpp.LLAMA_POOLING_TYPE_RANK if rank else llama_cpp.LLAMA_POOLING_TYPE_NONE
@@ -152,9 +170,15 @@ class Context:
         parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = most_tokens
         parameters.n_seq_max = MOST_TEXTS
         parameters.n_threads = parameters.n_threads_batch = 1
-        parameters.embeddings = True
+        parameters.embeddings = not words
+        if words:
+            parameters.n_outputs_max = MOST_TEXTS
         parameters.pooling_type = pooling
-        parameters.attention_type = llama_cpp.LLAMA_ATTENTION_TYPE_NON_CAUSAL
+        parameters.attention_type = (
+            llama_cpp.LLAMA_ATTENTION_TYPE_CAUSAL
+            if causal
+            else llama_cpp.LLAMA_ATTENTION_TYPE_NON_CAUSAL
+        )
         # Without it attention is computed over the whole batch and then masked:
         # packing costs more than it saves.
         parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
@@ -169,7 +193,17 @@ class Context:
             )
         self._weights = weights
         self._rank = rank
+        self._words = list(words)
         self._most_tokens = most_tokens
+        # Decoders keep keys and values there. Their graph reads it also where nothing came before,
+        # and crashes in `llama_encode`, which has none; encoders have no other.
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        if causal and not self._memory:
+            self.close()
+            raise ModelError(
+                "llama.cpp computes this architecture with bidirectional attention only, and its"
+                " manifest says causal"
+            )
         self._allocate(most_tokens)
 
     def _allocate(self, room: int) -> None:
@@ -179,7 +213,8 @@ class Context:
         ones = np.ones(room, dtype=np.int32)
         wanted = np.ones(room, dtype=np.int8)
         addresses = self._texts.ctypes.data + np.arange(room, dtype=np.uintp) * 4
-        self._kept = (ones, wanted, addresses)  # llama.cpp reads them through the batch
+        self._wanted = wanted
+        self._kept = (ones, addresses)  # llama.cpp reads them through the batch
         batch = llama_cpp.llama_batch()
         batch.token = _pointer(self._ids, ctypes.c_int32)
         batch.pos = _pointer(self._positions, ctypes.c_int32)
@@ -197,7 +232,7 @@ class Context:
 
         :param texts: token ids of each text, together within the room made
         :returns: for each text float32 of shape (its tokens, dimension), or with
-            *rank* of shape (1, labels)
+            *rank* of shape (1, labels), or with *words* of shape (1, words)
         :raises ModelError: an id is out of range, the batch is too large, or it fails
         """
         lengths = [len(text) for text in texts]
@@ -215,10 +250,28 @@ class Context:
         self._positions[:total] = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
         self._texts[:total] = np.repeat(np.arange(len(texts), dtype=np.int32), lengths)
         self._batch.n_tokens = total
-        status = llama_cpp.llama_encode(self._context, self._batch)
+        ends = np.cumsum(lengths)
+        if self._words:
+            self._wanted[:total] = 0
+            self._wanted[ends - 1] = 1
+        status = self._compute()
         if status != 0:
             raise ModelError(f"llama.cpp failed on a batch of {total} tokens: status {status}")
+        if self._words:
+            return [self._logits(int(end) - 1) for end in ends]
         return self._ranks(len(texts)) if self._rank else self._rows(lengths, total)
+
+    def _compute(self) -> int:
+        if not self._memory:
+            return int(llama_cpp.llama_encode(self._context, self._batch))
+        # What the last batch left is of other texts with the same numbers.
+        llama_cpp.llama_memory_clear(self._memory, False)
+        return int(llama_cpp.llama_decode(self._context, self._batch))
+
+    def _logits(self, position: int) -> Vectors:
+        address = llama_cpp.llama_get_logits_ith(self._context, position)
+        logits = np.ctypeslib.as_array(address, (self._weights.tokens,))
+        return logits[self._words].reshape(1, -1)
 
     def _rows(self, lengths: list[int], total: int) -> list[Vectors]:
         address = llama_cpp.llama_get_embeddings(self._context)

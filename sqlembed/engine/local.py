@@ -15,10 +15,11 @@ from sqlembed.engine.front import Front
 from sqlembed.engine.interface import CacheFile, CacheState, Metric, ModelState, Span
 from sqlembed.engine.library import Library
 from sqlembed.engine.memory import Budget
+from sqlembed.engine.pooling import Vectors, cut
 from sqlembed.engine.rerank import Reranker
 from sqlembed.engine.space import Space
 from sqlembed.vectors import FLOAT_BYTES
-from sqlembed.weights.manifest import Role
+from sqlembed.weights.manifest import ROLES, Role
 
 MOST_ORIGINS = 100_000
 """Vectors whose space is remembered, to tell one model's query from another's index."""
@@ -51,7 +52,7 @@ class LocalEngine:
         """The dictionary of vectors, as BLOBs, of *model* and *role*."""
         found = self._fronts.get((model, role))
         if found is None:
-            self.library.manifest(self._name(model))  # an unknown model gets none
+            self.library.manifest(self._name(model)).prompt(role)  # what is unknown gets none
             with self._lock:
                 found = self._fronts.setdefault((self._name(model), role), Front())
                 self._fronts[(model, role)] = found
@@ -68,10 +69,9 @@ class LocalEngine:
         vectors = self.recall(texts, model, role)
         missing = [text for text in dict.fromkeys(texts) if text not in vectors]
         if missing:
-            with self.library.embedder(self._name(model)) as loaded:
-                computed = np.ascontiguousarray(loaded.embed(missing, role), dtype="<f4")
-                space = self.space(model)
-            keys = {space.key(role, text): text for text in missing}
+            computed = np.ascontiguousarray(self._compute(missing, model, role), dtype="<f4")
+            space = self.space(model)
+            keys = {self._key(space, role, text): text for text in missing}
             blobs = {key: row.tobytes() for key, row in zip(keys, computed, strict=True)}
             stored = self.cache.put(space, "embedding", blobs)
             vectors |= self._learn(keys, stored, model, role)
@@ -85,7 +85,7 @@ class LocalEngine:
         for text in dict.fromkeys(texts):
             vector = front.get(text)
             if vector is None:
-                unknown[space.key(role, text)] = text
+                unknown[self._key(space, role, text)] = text
             else:
                 vectors[text] = vector
         if unknown:
@@ -102,8 +102,9 @@ class LocalEngine:
 
     def rerank(self, query: str, documents: Sequence[str], model: str | None) -> list[float]:
         """The score of each document for *query*, high is better."""
-        name = model or self.library.reranker()
-        found = self.library.manifest(name)
+        # Of a width the whole model ranks: its tokens' vectors are of no other.
+        found = self.library.manifest(self.library.manifest(model or self.library.reranker()).base)
+        name = found.name
         if found.server and found.kind == "embedder":
             return self._cosines(query, documents, name)
         return self._reranker.rerank(query, documents, name)
@@ -218,6 +219,26 @@ class LocalEngine:
             self.unload(name)
         self.cache.close()
 
+    def _key(self, space: Space, role: Role, text: str) -> bytes:
+        if role in ROLES:
+            return space.key(role, text)
+        return space.task_key(self.library.manifest(space.model).prompt(role), text)
+
+    def _compute(self, texts: Sequence[str], model: str | None, role: Role) -> Vectors:
+        """The vector of each text, which nobody remembers.
+
+        Of a width it is the beginning of the whole one, which is remembered as well: so another
+        width needs no model.
+        """
+        found = self.library.manifest(self._name(model))
+        if found.is_cut:
+            whole = np.frombuffer(b"".join(self.embed(texts, found.whole, role)), "<f4")
+            return cut(whole.reshape(len(texts), -1), found.dimension, normed=found.layer_norm)
+        with self.library.embedder(found.name) as loaded:
+            if found.whole is None:
+                return loaded.embed(texts, role)
+            return loaded.embed(texts, role, found.dimension)
+
     def _cosines(self, query: str, documents: Sequence[str], model: str) -> list[float]:
         """The best cosine of each document's chunks, where a server gives no tokens' vectors."""
         if not documents:
@@ -240,7 +261,8 @@ class LocalEngine:
 
     def _clear_fronts(self, model: str | None) -> None:
         for (owner, _), front in list(self._fronts.items()):
-            if model is None or self._name(owner) == model:
+            name = self._name(owner)
+            if model in (None, name, self.library.manifest(name).base):
                 front.clear()
 
     def _learn(

@@ -9,6 +9,7 @@ from sqlembed import settings
 from sqlembed.engine import bert, computing
 from sqlembed.engine.chunk import WITHOUT_OVERLAP, Chunk, Chunking
 from sqlembed.engine.late import Tokens
+from sqlembed.engine.llama import MOST_TEXTS
 from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import Vectors
 from sqlembed.errors import BusyError, ModelError
@@ -31,6 +32,8 @@ def needed(manifest: Manifest, path: Path) -> int:
     resident memory with two contexts, ours and llama.cpp's: all-MiniLM-L6-v2 took 93 and 141 MB,
     and the rule says 105 and 188; multilingual-e5-small, of 250,000 words, 536 and 1,027 MB, and
     546 and 1,594; judge-nli 105 and 229 MB, and 173 and 320.
+    A decoder takes the float for each word twice: one of 100,000 words and a room of 2,048 tokens
+    took 1,686 MB with one context, and the rule says 1,833.
     """
     counts = gguf_header.counts(path)
     words = counts.get(gguf_header.VOCABULARY, 0)
@@ -39,7 +42,10 @@ def needed(manifest: Manifest, path: Path) -> int:
     if own := computing.own_contents(manifest, path):
         weights, context = bert.bytes_needed(own, room)
         return weights + words * WORD_BYTES + settings.threads() * context
-    context = room * (words + ROW_FLOATS * width) * FLOAT_BYTES
+    # An encoder's are reserved only, a decoder's are computed: it takes them twice.
+    copies = 1 if counts.get(f"{manifest.architecture}.attention.causal") == 0 else 2
+    read = MOST_TEXTS if manifest.reading else room
+    context = (read * copies * words + room * ROW_FLOATS * width) * FLOAT_BYTES
     return path.stat().st_size + words * WORD_BYTES + settings.threads() * context
 
 
@@ -48,8 +54,8 @@ class AnyModel(Protocol):
 
     manifest: Manifest
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
-        """The unit vector of each text."""
+    def embed(self, texts: Sequence[str], role: Role, width: int | None = None) -> Vectors:
+        """The unit vector of each text; *width* where the model has a head for each."""
 
     def tokens(self, texts: Sequence[str], role: Role) -> list[Tokens]:
         """Each text's token vectors for late interaction."""

@@ -1,4 +1,4 @@
-"""One loaded model: prompt, tokens, batches, pooling; checked against its reference."""
+"""One loaded model: prompt, tokens, batches, pooling, heads; checked against its reference."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,9 +7,11 @@ from typing import TypeVar
 import numpy as np
 
 from sqlembed import settings
-from sqlembed.engine import computing, probes
-from sqlembed.engine.bert import BertContext
+from sqlembed.engine import computing, fitting, probes
+from sqlembed.engine.bert import Bert, BertContext
 from sqlembed.engine.chunk import chunk
+from sqlembed.engine.ends import ended
+from sqlembed.engine.heads import Heads
 from sqlembed.engine.late import Tokens, join
 from sqlembed.engine.llama import MOST_TEXTS, Context, TokenIds, Weights, refuse_after_fork
 from sqlembed.engine.metrics import ModelFigures
@@ -17,9 +19,11 @@ from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import POOLINGS, Vectors, unit
 from sqlembed.engine.reader import Reader
 from sqlembed.engine.scheduler import Scheduler
-from sqlembed.engine.tokenize import tokenizer_of
+from sqlembed.engine.template import Templated, answers
+from sqlembed.engine.tokenize import Tokenizer, tokenizer_of
 from sqlembed.engine.waiting import Room
-from sqlembed.errors import ModelError
+from sqlembed.errors import InputError
+from sqlembed.weights import beside
 from sqlembed.weights.manifest import Manifest, Role
 
 Result = TypeVar("Result")
@@ -40,21 +44,23 @@ class Model(Reader):
         :raises ProbeError: they load, but give other vectors than the reference
         """
         super().__init__(manifest)
-        own = computing.own_bert(manifest, path)
+        own, batch = computing.own_bert(manifest, path), computing.way(manifest.name).batch_tokens
         self._weights = Weights(path, own.shape if own else None)
         try:
-            self._check_shape()
-            self._tokenizer = tokenizer_of(self._weights)
+            fitting.check(manifest, self._weights)
+            self._heads = Heads(manifest, path)
+            tokenizer = tokenizer_of(self._weights, beside.path(path, beside.TOKENIZER))
+            self._tokenizer: Tokenizer = ended(tokenizer, manifest)
+            words: list[int] = []
+            if manifest.template is not None:
+                self._tokenizer = Templated(self._tokenizer, manifest.template)
+            if manifest.reading is not None:
+                words = answers(self._tokenizer, manifest)
+            room = max(BATCH_TOKENS, batch, manifest.context)
+            self._contexts = [self._context(own, room, words) for _ in range(settings.threads())]
         except BaseException:
             self._weights.close()
             raise
-        batch = computing.way(manifest.name).batch_tokens
-        room = max(BATCH_TOKENS, batch, manifest.context)
-        rank = manifest.kind == "reranker"
-        self._contexts = [
-            BertContext(own, room, rank=rank) if own else Context(self._weights, room, rank=rank)
-            for _ in range(settings.threads())
-        ]
         self._figures = ModelFigures(manifest.name)
         self._scheduler = Scheduler(manifest.name, self._contexts, room=Room(batch, MOST_TEXTS))
         try:
@@ -63,16 +69,17 @@ class Model(Reader):
             self.close()
             raise
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+    def embed(self, texts: Sequence[str], role: Role, width: int | None = None) -> Vectors:
         """The unit vector of each text.
 
+        :param width: the dimension wanted, of a model with a head for each
         :returns: float32 of shape (n, dimension)
         :raises TextTooLongError: a text has more tokens than the model reads
         """
         if not texts:
-            return np.empty((0, self.manifest.dimension), dtype=np.float32)
+            return np.empty((0, width or self.manifest.dimension), dtype=np.float32)
         pooled = self._run(self._tokens(texts, role), self._pool)
-        return unit(np.stack(pooled))
+        return unit(self._heads.apply(np.stack(pooled), width))
 
     def tokens(self, texts: Sequence[str], role: Role) -> list[Tokens]:
         """Each text's token vectors for late interaction; a long text chunk by chunk."""
@@ -80,9 +87,7 @@ class Model(Reader):
         flat = [part.text for chunks in parts for part in chunks]
         if not texts:
             return []
-        encoded = iter(
-            self._run(self._tokens(flat, role), lambda rows: (unit(rows), unit(self._pool(rows))))
-        )
+        encoded = iter(self._run(self._tokens(flat, role), self._late))
         return [join([next(encoded) for _ in chunks]) for chunks in parts]
 
     def score(self, query: str, documents: Sequence[str]) -> list[float]:
@@ -127,10 +132,26 @@ class Model(Reader):
         return encoded
 
     def _pool(self, rows: Vectors) -> Vectors:
-        return POOLINGS[self.manifest.pooling](rows)
+        pool = POOLINGS.get(self.manifest.pooling)
+        if pool is None:
+            raise InputError(
+                f"{self.manifest.name} gives a vector for each token and none for a text, so that"
+                " it can rerank and not embed"
+            )
+        return pool(rows)
 
-    def _relevance(self, logits: Vectors) -> float:
-        row = logits[0].astype(np.float64)
+    def _late(self, rows: Vectors) -> tuple[Vectors, Vectors | None]:
+        """Unit vectors of a text's tokens, and its own, where it has one."""
+        whole = None
+        if self.manifest.pooling in POOLINGS:
+            whole = unit(self._heads.apply(self._pool(rows)))
+        return unit(self._heads.apply(rows)), whole
+
+    def _relevance(self, rows: Vectors) -> float:
+        """The score that the labels, words or heads of a pair stand for."""
+        if self.manifest.pooling in POOLINGS and self.manifest.reading is None:
+            rows = self._heads.apply(self._pool(rows))[None]
+        row = rows[0].astype(np.float64)
         if len(row) == 1:
             return float(1 / (1 + np.exp(-row[0])))
         exponents = np.exp(row - row.max())
@@ -140,22 +161,9 @@ class Model(Reader):
         refuse_after_fork()
         return self._scheduler.run(texts, read)
 
-    def _check_shape(self) -> None:
-        manifest, weights = self.manifest, self._weights
-        architecture = weights.metadata("general.architecture")
-        if architecture != manifest.architecture:
-            raise ModelError(
-                f"{manifest.name}: its weights are of architecture {architecture}, its manifest"
-                f" says {manifest.architecture}"
-            )
-        width = weights.labels if manifest.kind == "reranker" else weights.dimension
-        if width != manifest.dimension:
-            raise ModelError(
-                f"{manifest.name}: its weights give {width} numbers, its manifest says"
-                f" {manifest.dimension}; they are of another model: sqlembed pull {manifest.name}"
-            )
-        if weights.positions < manifest.context:
-            raise ModelError(
-                f"{manifest.name}: its weights have {weights.positions} positions,"
-                f" its manifest says it reads {manifest.context} tokens"
-            )
+    def _context(self, own: Bert | None, room: int, words: Sequence[int]) -> Context | BertContext:
+        rank = self.manifest.pooling == "rank"
+        if own is not None:
+            return BertContext(own, room, rank=rank)
+        causal = self.manifest.attention == "causal"
+        return Context(self._weights, room, causal=causal, rank=rank, words=words)

@@ -1,4 +1,4 @@
-"""From a vector per token to a vector per text, and to unit length."""
+"""From a vector per token to a vector per text, to fewer dimensions, and to unit length."""
 
 from collections.abc import Callable
 
@@ -33,6 +33,25 @@ def last(tokens: Vectors) -> Vector:
 
 
 POOLINGS: dict[Pooling, Callable[[Vectors], Vector]] = {"mean": mean, "cls": first, "last": last}
+"""How token vectors become one. A model that pools by ``none`` has none for a text."""
+
+NORM_EPSILON = 1e-5
+"""As in PyTorch's ``layer_norm``, which the models' cards call."""
+
+
+def layer_norm(vectors: Vectors) -> Vectors:
+    """Rows with mean 0 and variance 1, without learned weights."""
+    centred = vectors - vectors.mean(axis=-1, keepdims=True)
+    scaled: Vectors = centred / np.sqrt(vectors.var(axis=-1, keepdims=True) + NORM_EPSILON)
+    return scaled
+
+
+def cut(vectors: Vectors, width: int, *, normed: bool = False) -> Vectors:
+    """The first *width* floats of each row, at unit length (https://arxiv.org/abs/2205.13147).
+
+    :param normed: whether a layer norm of the whole row comes first, as the model was trained
+    """
+    return unit((layer_norm(vectors) if normed else vectors)[..., :width])
 
 
 def unit(vectors: Vectors) -> Vectors:

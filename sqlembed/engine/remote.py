@@ -77,9 +77,10 @@ class ServerModel(Reader):
             self.close()
             raise
 
-    def embed(self, texts: Sequence[str], role: Role) -> Vectors:
+    def embed(self, texts: Sequence[str], role: Role, width: int | None = None) -> Vectors:
         """The unit vector of each text.
 
+        :param width: None, since a server has no heads that we know
         :returns: float32 of shape (n, dimension)
         :raises TextTooLongError: a text has more tokens than the model reads
         """

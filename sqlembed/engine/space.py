@@ -1,7 +1,7 @@
 """What makes two vectors comparable, and the key under which a text's vector is remembered."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import blake2b, sha256
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlembed.weights.manifest import Manifest, Role, Server
+from sqlembed.weights.manifest import ROLES, Manifest, Role, Server
 
 KEY_BYTES = 32
 
@@ -29,15 +29,18 @@ class Space:
 
     @classmethod
     def of(cls, manifest: Manifest, gguf_sha256: str) -> "Space":
-        """The space of *manifest*'s settings over the weights with that hash."""
+        """The space of *manifest*'s settings over the weights with that hash.
+
+        :param gguf_sha256: as a receipt's ``identity`` has it, other files than the GGUF included
+        """
         parts = {
             "gguf": gguf_sha256,
             "pooling": manifest.pooling,
-            "prompts": {role: manifest.prompt(role) for role in ("query", "document")},
+            "prompts": {role: manifest.prompt(role) for role in ROLES},
             "dimension": manifest.dimension,
             "context": manifest.context,
         }
-        return cls._of(manifest, parts)
+        return cls._of(manifest, parts | _unusual(manifest))
 
     @classmethod
     def at_server(cls, manifest: Manifest, server: Server) -> "Space":
@@ -52,11 +55,11 @@ class Space:
                 [probe.role, probe.text, probe.document, probe.score, _hex(probe.vector)]
                 for probe in manifest.probes
             ],
-            "prompts": {role: manifest.prompt(role) for role in ("query", "document")},
+            "prompts": {role: manifest.prompt(role) for role in ROLES},
             "dimension": manifest.dimension,
             "context": manifest.context,
         }
-        return cls._of(manifest, parts)
+        return cls._of(manifest, parts | _unusual(manifest))
 
     @classmethod
     def _of(cls, manifest: Manifest, parts: dict[str, Any]) -> "Space":
@@ -68,6 +71,7 @@ class Space:
         parts = {
             "query": ("query",),
             "document": ("document",),
+            "task": ("task",),
             "pair": ("pair", TOKENS_FORM),
             "tokens": ("tokens", TOKENS_FORM, "document"),
         }
@@ -77,6 +81,10 @@ class Space:
         """The 256-bit key of *text*'s vector in this space."""
         return _finish(self._hashes[role], text)
 
+    def task_key(self, prompt: str, text: str) -> bytes:
+        """The 256-bit key of the vector of *text* behind a task's *prompt*."""
+        return _finish(self._hashes["task"], prompt, text)
+
     def tokens_key(self, document: str) -> bytes:
         """The 256-bit key of *document*'s token vectors in this space."""
         return _finish(self._hashes["tokens"], document)
@@ -84,6 +92,24 @@ class Space:
     def pair_key(self, query: str, document: str) -> bytes:
         """The 256-bit key of the score of *document* for *query*."""
         return _finish(self._hashes["pair"], query, document)
+
+
+def _unusual(manifest: Manifest) -> dict[str, Any]:
+    """Settings that change a vector, where they are not as most models have them.
+
+    What most have is left out, since spaces of indexes were made before these settings were.
+    """
+    found: dict[str, tuple[Any, Any]] = {
+        "attention": (manifest.attention, "bidirectional"),
+        "start": (manifest.start, None),
+        "end": (manifest.end, None),
+        "dense": ([asdict(head) for head in manifest.heads], []),
+        "reading": (manifest.reading, None),
+        "template": (manifest.template, None),
+        "cut": (manifest.is_cut, False),
+        "layer_norm": (manifest.is_cut and manifest.layer_norm, False),
+    }
+    return {name: value for name, (value, usual) in found.items() if value != usual}
 
 
 def _hex(vector: npt.NDArray[np.float32] | None) -> str | None:

@@ -18,6 +18,8 @@ from sqlembed.errors import ModelError
 
 JSON_KEY = "tokenizer.huggingface.json"
 """The GGUF metadata key of the reference's tokenizer."""
+PLAIN = "the red fox"
+"""What every tokenizer of a model must make the same of."""
 SEGMENT_KEY = "sqlembed.segment_offset"
 """The GGUF metadata key of what is added to the ids of a pair's second text."""
 
@@ -25,19 +27,39 @@ SEGMENT_KEY = "sqlembed.segment_offset"
 class Tokenizer(Protocol):
     """Turns texts into ids, start and end tokens included."""
 
-    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
-        """The ids of each text."""
+    def encode(self, texts: Sequence[str], *, bare: bool = False) -> list[TokenIds]:
+        """The ids of each text.
+
+        :param bare: without start and end tokens
+        """
+
+    def token(self, text: str) -> int | None:
+        """The id of the one token that *text* is, special ones included; None if it is none."""
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[TokenIds]:
         """The ids of each pair, as a cross-encoder reads them."""
 
 
-def tokenizer_of(weights: Weights) -> Tokenizer:
-    """The tokenizer that *weights* were trained with."""
+def tokenizer_of(weights: Weights, beside: Path | None = None) -> Tokenizer:
+    """The tokenizer that *weights* were trained with.
+
+    :param beside: a ``tokenizer.json`` that may stand beside them, where they have none inside
+    :raises ModelError: that is another model's
+    """
     stored = weights.metadata(JSON_KEY)
-    if stored is None:
-        return LlamaTokenizer(weights)
-    return ReferenceTokenizer(stored, int(weights.metadata(SEGMENT_KEY) or 0))
+    if stored is not None:
+        return ReferenceTokenizer(stored, int(weights.metadata(SEGMENT_KEY) or 0))
+    own = LlamaTokenizer(weights)
+    if beside is None or not beside.is_file():
+        return own
+    reference = tokenizer_in(beside)
+    (ids,), (expected,) = own.encode([PLAIN], bare=True), reference.encode([PLAIN], bare=True)
+    if not np.array_equal(ids, expected):
+        raise ModelError(
+            f"{beside} is another model's: it makes {expected.tolist()} of {PLAIN!r}, and the GGUF"
+            f" beside it {ids.tolist()}"
+        )
+    return reference
 
 
 def tokenizer_in(path: Path) -> "ReferenceTokenizer":
@@ -61,10 +83,15 @@ class ReferenceTokenizer:
         self._tokenizer.no_padding()
         self._segment_offset = segment_offset
 
-    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+    def encode(self, texts: Sequence[str], *, bare: bool = False) -> list[TokenIds]:
         """The ids of each text."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=not bare)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def token(self, text: str) -> int | None:
+        """The id of the one token that *text* is."""
+        found: int | None = self._tokenizer.token_to_id(text)
+        return found
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[TokenIds]:
         """The ids of each pair; the second text's are shifted to its segment's half."""
@@ -83,9 +110,13 @@ class LlamaTokenizer:
         """Use the vocabulary inside *weights*."""
         self._weights = weights
 
-    def encode(self, texts: Sequence[str]) -> list[TokenIds]:
+    def encode(self, texts: Sequence[str], *, bare: bool = False) -> list[TokenIds]:
         """The ids of each text."""
-        return [self._weights.tokenize(text) for text in texts]
+        return [self._weights.tokenize(text, bare=bare) for text in texts]
+
+    def token(self, text: str) -> int | None:
+        """The id of the one token that *text* is."""
+        return self._weights.token(text)
 
     def encode_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[TokenIds]:
         """Refuse: without the reference's template the pair's form is not known."""

@@ -32,9 +32,15 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 """What JSON can write and a text cannot hold."""
 
 
-def embed(engine: Engine, text: SqlValue, model: SqlValue = None) -> bytes | None:
-    """``embed(text [, model])``: the vector of a text that is searched for others to find."""
-    return _embed(engine, text, model, "document")
+def embed(
+    engine: Engine, text: SqlValue, model: SqlValue = None, task: SqlValue = None
+) -> bytes | None:
+    """``embed(text [, model [, task]])``: the vector of a text, for others to find it.
+
+    *task* is one that the model's manifest has a prompt for; NULL for that of a document.
+    """
+    role = "document" if task is None else name_argument(task, "the task") or ""
+    return _embed(engine, text, model, role)
 
 
 def embed_query(engine: Engine, text: SqlValue, model: SqlValue = None) -> bytes | None:
@@ -150,7 +156,7 @@ class Mean:
 
 
 FUNCTIONS: tuple[Function, ...] = (
-    Scalar("embed", embed, 1, 2),
+    Scalar("embed", embed, 1, 3),
     Scalar("embed_query", embed_query, 1, 2),
     Table(
         "embed_each",

