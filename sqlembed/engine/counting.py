@@ -8,7 +8,7 @@ from typing import Protocol
 from sqlembed.engine.llama import Weights
 from sqlembed.engine.tokenize import LlamaTokenizer, Tokenizer, tokenizer_in, tokenizer_of
 from sqlembed.weights import receipt
-from sqlembed.weights.manifest import Server
+from sqlembed.weights.server import Server
 
 ADDED = 4
 """Tokens that a model adds to a text or a pair, at most, where it is not known."""

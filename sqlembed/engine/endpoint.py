@@ -20,7 +20,7 @@ import httpx2
 
 from sqlembed import __version__, settings
 from sqlembed.errors import ModelError, ServerError
-from sqlembed.weights.manifest import Server
+from sqlembed.weights.server import Server
 
 AGAIN = frozenset({408, 429, 502, 503, 504})
 """Statuses that say: not now."""

@@ -13,12 +13,9 @@ from safetensors.numpy import load_file
 
 from sqlembed.engine.pooling import Vectors
 from sqlembed.errors import ModelError, ModelFileError
-from sqlembed.weights import beside, gguf_header
+from sqlembed.weights import beside
 from sqlembed.weights.manifest import Manifest
 from sqlembed.weights.stack import Dense
-
-INSIDE = ("dense_2.weight", "dense_3.weight")
-"""The tensors of a GGUF that llama.cpp applies after pooling by itself, in order."""
 
 
 class Heads:
@@ -32,8 +29,7 @@ class Heads:
         """
         self._manifest = manifest
         path = beside.path(gguf, beside.HEADS)
-        names = gguf_header.tensors(gguf)
-        inside = [name for name in INSIDE if name in names]
+        inside = beside.heads_inside(gguf)
         found = path.is_file()
         if found and inside:
             raise ModelError(

@@ -23,7 +23,8 @@ from sqlembed.engine.reader import Reader
 from sqlembed.engine.scheduler import Scheduler
 from sqlembed.engine.waiting import Room
 from sqlembed.errors import ModelError, ProbeError, TextTooLongError, VectorError
-from sqlembed.weights.manifest import Manifest, Probe, Role, Server
+from sqlembed.weights.manifest import Manifest, Probe, Role
+from sqlembed.weights.server import Server
 
 EMBEDDINGS, RERANK = "/embeddings", "/rerank"
 NUMBER_BYTES = 40

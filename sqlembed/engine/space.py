@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sqlembed.weights.manifest import ROLES, Manifest, Role, Server
+from sqlembed.weights.manifest import ROLES, Manifest, Role
+from sqlembed.weights.server import Server
 
 KEY_BYTES = 32
 

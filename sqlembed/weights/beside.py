@@ -10,6 +10,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save_file
 
 from sqlembed.errors import ModelError, ModelFileError
+from sqlembed.weights import gguf_header
 from sqlembed.weights.manifest import Manifest
 
 Floats = npt.NDArray[np.float32]
@@ -19,6 +20,8 @@ HEADS = "heads.safetensors"
 TOKENIZER = "tokenizer.json"
 """The reference's own tokenizer, where the GGUF does not carry it."""
 KINDS = (HEADS, TOKENIZER)
+INSIDE = ("dense_2.weight", "dense_3.weight")
+"""The tensors of a GGUF that llama.cpp applies after pooling by itself, in order."""
 NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}
 """Of safetensors' names."""
 
@@ -26,6 +29,12 @@ NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}
 def path(gguf: Path, kind: str) -> Path:
     """Where the file of that *kind* stands, or would stand, for the model of *gguf*."""
     return gguf.with_name(f"{gguf.stem}.{kind}")
+
+
+def heads_inside(gguf: Path) -> list[str]:
+    """The tensors of *gguf* that are dense layers after pooling."""
+    names = gguf_header.tensors(gguf)
+    return [name for name in INSIDE if name in names]
 
 
 def wanted(manifest: Manifest) -> list[str]:
@@ -36,8 +45,8 @@ def wanted(manifest: Manifest) -> list[str]:
 def gather(manifest: Manifest, source: Path, gguf: Path, *, tokenizer: bool = True) -> None:
     """Make the files that stand beside *gguf* from those of the directory *source*.
 
-    Heads are made where any of their files is there: a GGUF may have its heads inside, which is
-    for whoever loads it to see.
+    Heads are made where the GGUF has none inside and any of their files is there: whether a model
+    has what it needs is for whoever loads it to see.
 
     :param source: with ``tokenizer.json`` and the files that the manifest's heads name
     :param tokenizer: whether to take that one; our converter puts it into the GGUF
@@ -46,7 +55,8 @@ def gather(manifest: Manifest, source: Path, gguf: Path, *, tokenizer: bool = Tr
     """
     if tokenizer and (source / TOKENIZER).is_file():
         path(gguf, TOKENIZER).write_bytes((source / TOKENIZER).read_bytes())
-    if not any((source / head.path).is_file() for head in manifest.dense):
+    found = any((source / head.path).is_file() for head in manifest.dense)
+    if not found or heads_inside(gguf):
         return
     layers: dict[str, Floats] = {}
     for head in manifest.dense:

@@ -9,11 +9,11 @@ import tiny_decoder as tiny
 from harness import Sql
 from safetensors.numpy import load_file, save_file
 
-from sqlembed.engine.heads import INSIDE, Heads
+from sqlembed.engine.heads import Heads
 from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import ModelError
 from sqlembed.weights import gguf_header, pull, receipt
-from sqlembed.weights.beside import HEADS, path
+from sqlembed.weights.beside import HEADS, INSIDE, gather, path
 from sqlembed.weights.manifest import Manifest, parse
 
 TEXT, IDS = "the red fox", [2, 7, 8, 9, 3]
@@ -212,6 +212,15 @@ def test_heads_inside_the_gguf_are_left_to_llama_cpp(tmp_path: Path) -> None:
     path_ = gguf_with(tmp_path / "m.gguf", INSIDE)
     rows = FIRST[:3]
     assert Heads(of(TWO), path_).apply(rows) is rows
+
+
+def test_heads_inside_the_gguf_are_not_put_beside_it_as_well(tmp_path: Path) -> None:
+    for where, weight in zip(HEAD_PATHS, (FIRST, SECOND), strict=True):
+        save_head(tmp_path / "source", where, weight)
+    for name, names in (("with", INSIDE), ("without", ())):
+        path_ = gguf_with(tmp_path / f"{name}.gguf", names)
+        gather(of(TWO), tmp_path / "source", path_)
+        assert path(path_, HEADS).is_file() == (name == "without")
 
 
 def test_heads_inside_and_beside_would_be_applied_twice(tmp_path: Path) -> None:
