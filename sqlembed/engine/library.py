@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Condition, Lock
 
 from sqlembed.engine import memory
@@ -12,9 +13,11 @@ from sqlembed.engine.memory import AnyModel, Budget, Loaded
 from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.model import Model
 from sqlembed.engine.space import Space
+from sqlembed.engine.static import StaticModel
 from sqlembed.errors import InputError
 from sqlembed.weights import manifest, receipt
 from sqlembed.weights.manifest import Manifest
+from sqlembed.weights.static_table import ARCHITECTURE as STATIC
 
 UNPROVEN = "unproven on real weights"
 """What is said of a model without probes: whether it is right, no load finds out."""
@@ -217,7 +220,7 @@ class Library:
                 if self._make_room(size):
                     self._spaces[name] = Space.of(found, sha256)
                     begun = time.perf_counter()
-                    model = Model(found, path)
+                    model = _here(found, path)
                     ModelFigures(name).load.observe(time.perf_counter() - begun)
                     self._models[name] = Loaded(name, model, size, time.monotonic())
                     return
@@ -279,6 +282,10 @@ class Library:
             if each.kind == "reranker" and each.recommended and receipt.is_usable(each):
                 return name
         return self.default
+
+
+def _here(found: Manifest, path: Path) -> AnyModel:
+    return StaticModel(found, path) if found.architecture == STATIC else Model(found, path)
 
 
 def _at_server(found: Manifest) -> AnyModel:

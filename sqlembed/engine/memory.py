@@ -13,10 +13,14 @@ from sqlembed.engine.pooling import Vectors
 from sqlembed.errors import BusyError, ModelError
 from sqlembed.weights import gguf_header
 from sqlembed.weights.manifest import Manifest, Role
+from sqlembed.weights.static_table import ARCHITECTURE as STATIC
+from sqlembed.weights.static_table import WORDS
 
 FLOAT_BYTES = 4
 WORD_BYTES = 1500
 """A word of the vocabulary, in llama.cpp and in the tokenizer together."""
+STATIC_WORD_BYTES = 500
+"""A word of a table of static vectors, in the tokenizer."""
 ROW_FLOATS = 32
 """Floats that a context holds for each token and dimension while it computes."""
 
@@ -28,9 +32,11 @@ def needed(manifest: Manifest, path: Path) -> int:
     token of its room a float for each word (llama.cpp reserves them) and 32 for each dimension.
     Measured as resident memory with two contexts: all-MiniLM-L6-v2 took 136 MB, and the rule
     says 181; multilingual-e5-small, of 250,000 words, 1,480 MB and 1,534; judge-nli 275 MB
-    and 315.
+    and 315. A table of static vectors has no context, and its words are in a tokenizer only.
     """
     counts = gguf_header.counts(path)
+    if manifest.architecture == STATIC:
+        return path.stat().st_size + counts.get(WORDS, 0) * STATIC_WORD_BYTES
     words = counts.get(gguf_header.VOCABULARY, 0)
     width = counts.get(f"{manifest.architecture}.embedding_length", 0)
     room = max(BATCH_TOKENS, manifest.context)
