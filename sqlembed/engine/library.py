@@ -165,6 +165,22 @@ class Library:
             self._chosen_reranker = (changed, self._choose_reranker())
         return self._chosen_reranker[1]
 
+    def fitting(self, tokens: int) -> str:
+        """The installed embedder whose manifest's ``tokens`` hold *tokens*.
+
+        The default if it is one, else the one with the narrowest range; the default if there is
+        none.
+        """
+        default = self.manifest(self.default).name
+        fit = {
+            name: each.tokens[1] - each.tokens[0]
+            for name, each in manifest.available().items()
+            if each.kind == "embedder" and each.tokens is not None
+            and each.tokens[0] <= tokens <= each.tokens[1]
+            and receipt.is_usable(each)
+        }  # fmt: skip
+        return default if default in fit or not fit else min(fit, key=lambda name: fit[name])
+
     def states(self) -> list[ModelState]:
         """Every model that has a manifest here."""
         loaded = self.memory()
