@@ -68,6 +68,8 @@ class StaticModel(Reader):
 
     def tokens(self, texts: Sequence[str], role: Role) -> list[Tokens]:
         """Each text's word vectors for late interaction; a long text chunk by chunk."""
+        if not texts:
+            return []
         parts = self.chunk(texts, role)
         flat = self._prompted([part.text for chunks in parts for part in chunks], role)
         encoded = self._words.encode(flat)
@@ -102,7 +104,7 @@ class StaticModel(Reader):
             ]
         )
         empty = np.flatnonzero(np.linalg.norm(sums, axis=1) < LEAST)
-        for n in empty:
+        for n in empty.tolist():
             sums[n] = self._unknown(texts[n]).sum(axis=0)
         return unit(sums)
 

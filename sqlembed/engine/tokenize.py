@@ -90,7 +90,9 @@ class ReferenceTokenizer:
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Where each token of *text* stands, in characters; without start and end tokens."""
-        found: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        found: list[tuple[int, int]] = self._tokenizer.encode(
+            text, add_special_tokens=False
+        ).offsets
         return found
 
     def token(self, text: str) -> int | None:

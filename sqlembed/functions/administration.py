@@ -6,7 +6,17 @@ from sqlembed.engine.chunk import Chunking
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, SchemaError
 from sqlembed.functions.registry import Function, Procedure, described, text_argument
-from sqlembed.index import automatic, backlog, catalog, flush, immediate, importing, reindex, source, store
+from sqlembed.index import (
+    automatic,
+    backlog,
+    catalog,
+    flush,
+    immediate,
+    importing,
+    reindex,
+    source,
+    store,
+)
 from sqlembed.index import (
     options as index_options,
 )

@@ -1,7 +1,8 @@
-"""Read a Parquet file of one column of strings, as pyarrow writes it: Snappy, a dictionary, no null.
+"""Read a Parquet file of one column of strings, as pyarrow writes it: Snappy, no null.
 
 Enough for a vocabulary, without a library of 100 MB. The format:
-https://parquet.apache.org/docs/file-format/ and https://github.com/google/snappy (format_description).
+https://parquet.apache.org/docs/file-format/ and format_description.txt of
+https://github.com/google/snappy.
 """
 
 import struct

@@ -1,7 +1,7 @@
 """A table of static vectors, one a token, and the GGUF that it is stored as.
 
-llama.cpp does not read it. ``token_embd.weight`` has the rows, ``static.weights`` what each token's
-counts for (if not all alike), and ``static.rows`` which row is a token's (if not the one of its id).
+llama.cpp does not read it. ``token_embd.weight`` has the rows, ``static.weights`` what each token
+counts (if not all alike), and ``static.rows`` which row is a token's (if not the one of its id).
 """
 
 from dataclasses import dataclass

@@ -32,9 +32,7 @@ def embedded(sql: Sql, text: str, model: str = "words") -> np.ndarray:
         ("king king queen", ("king", "king", "queen")),
     ],
 )
-def test_a_text_is_the_mean_of_its_known_words(
-    sql: Sql, text: str, words: tuple[str, ...]
-) -> None:
+def test_a_text_is_the_mean_of_its_known_words(sql: Sql, text: str, words: tuple[str, ...]) -> None:
     np.testing.assert_allclose(embedded(sql, text), mean(*words), atol=1e-5)
 
 
@@ -102,7 +100,7 @@ def test_model2vecs_tables_give_what_model2vec_gives(
     ("changed", "words"),
     [
         ('pooling = "cls"', "pooled by the mean and by nothing else; its manifest has 'cls'"),
-        ('dimension = 16', "its weights give 32 numbers, its manifest says 16"),
+        ("dimension = 16", "its weights give 32 numbers, its manifest says 16"),
         ('end = "."', "its manifest has 'end'"),
     ],
 )

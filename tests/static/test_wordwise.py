@@ -14,7 +14,9 @@ from sqlembed.engine.wordwise import Wordwise, separable
 from sqlembed.weights.word_level import tokenizer
 
 WORDS = tokenizer(tables.WORDS)
-TEXTS = st.text(st.sampled_from("kingdoamnt's.u’“…-1:30 \u00a0\t\n\u0301\x1c\u2028👑é한"), max_size=40)
+TEXTS = st.text(
+    st.sampled_from("kingdoamnt's.u’“…-1:30 \u00a0\t\n\u0301\x1c\u2028👑é한"), max_size=40
+)
 
 
 def pieces(directory: Path) -> str:
@@ -33,7 +35,13 @@ def test_word_pieces(tmp_path: Path) -> None:
     definition = pieces(tmp_path)
     made, plain = Wordwise(definition), ReferenceTokenizer(definition, 0)
     assert made._separable
-    for text in ("the foxy[PAD]fox \x1c foxs!", "a\x00b [UNK] [CLS]fox", "", "  ", "한국 漢字 fox\u2028s"):
+    for text in (
+        "the foxy[PAD]fox \x1c foxs!",
+        "a\x00b [UNK] [CLS]fox",
+        "",
+        "  ",
+        "한국 漢字 fox\u2028s",
+    ):
         assert made.encode([text]) == [plain.encode([text], bare=True)[0].tolist()]
 
 

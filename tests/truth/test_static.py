@@ -20,7 +20,7 @@ def test_king_minus_man_plus_woman_is_nearest_to_queen(real: Sql) -> None:
     real(f"""SELECT sqlembed_index('words', 'word', '{{"model": "{GLOVE}"}}')""")
     vector = "vec_add(vec_sub(embed('king', :m), embed('man', :m)), embed('woman', :m))"
     found = real(f"SELECT text FROM knn('words', {vector.replace(':m', repr(GLOVE))}, 4)")
-    assert [word for word in found if word not in ("king", "man", "woman")][0] == "queen"
+    assert next(word for word in found if word not in ("king", "man", "woman")) == "queen"
 
 
 def test_its_probes_are_met_closely(real: Sql) -> None:
