@@ -101,6 +101,9 @@ class Engine(Protocol):
     def is_embedder(self, model: str) -> bool:
         """Whether *model* gives vectors, and reranks by these."""
 
+    def fitting(self, tokens: int) -> str:
+        """The installed embedder for texts of so many *tokens*; the default if none is."""
+
     def words(self, texts: Sequence[str], tokenizer: str) -> list[list[str]]:
         """The words of each text, as FTS5 with this tokenizer sees them."""
 

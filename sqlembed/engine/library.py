@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Condition, Lock
 
 from sqlembed.engine import memory
@@ -12,9 +13,11 @@ from sqlembed.engine.memory import AnyModel, Budget, Loaded
 from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.model import Model
 from sqlembed.engine.space import Space
+from sqlembed.engine.static import StaticModel
 from sqlembed.errors import InputError
 from sqlembed.weights import manifest, receipt
 from sqlembed.weights.manifest import Manifest
+from sqlembed.weights.static_table import ARCHITECTURE as STATIC
 
 UNPROVEN = "unproven on real weights"
 """What is said of a model without probes: whether it is right, no load finds out."""
@@ -162,6 +165,22 @@ class Library:
             self._chosen_reranker = (changed, self._choose_reranker())
         return self._chosen_reranker[1]
 
+    def fitting(self, tokens: int) -> str:
+        """The installed embedder whose manifest's ``tokens`` hold *tokens*.
+
+        The default if it is one, else the one with the narrowest range; the default if there is
+        none.
+        """
+        default = self.manifest(self.default).name
+        fit = {
+            name: each.tokens[1] - each.tokens[0]
+            for name, each in manifest.available().items()
+            if each.kind == "embedder" and each.tokens is not None
+            and each.tokens[0] <= tokens <= each.tokens[1]
+            and receipt.is_usable(each)
+        }  # fmt: skip
+        return default if default in fit or not fit else min(fit, key=lambda name: fit[name])
+
     def states(self) -> list[ModelState]:
         """Every model that has a manifest here."""
         loaded = self.memory()
@@ -217,7 +236,7 @@ class Library:
                 if self._make_room(size):
                     self._spaces[name] = Space.of(found, sha256)
                     begun = time.perf_counter()
-                    model = Model(found, path)
+                    model = _here(found, path)
                     ModelFigures(name).load.observe(time.perf_counter() - begun)
                     self._models[name] = Loaded(name, model, size, time.monotonic())
                     return
@@ -279,6 +298,10 @@ class Library:
             if each.kind == "reranker" and each.recommended and receipt.is_usable(each):
                 return name
         return self.default
+
+
+def _here(found: Manifest, path: Path) -> AnyModel:
+    return StaticModel(found, path) if found.architecture == STATIC else Model(found, path)
 
 
 def _at_server(found: Manifest) -> AnyModel:

@@ -118,6 +118,10 @@ class LocalEngine:
         """Whether *model* gives vectors, and reranks by these."""
         return self.library.manifest(model).kind == "embedder"
 
+    def fitting(self, tokens: int) -> str:
+        """The installed embedder for texts of so many *tokens*; the default if none is."""
+        return self.library.fitting(tokens)
+
     def words(self, texts: Sequence[str], tokenizer: str) -> list[list[str]]:
         """The words of each text, as FTS5 with this tokenizer sees them."""
         return words.tokens(texts, tokenizer)
@@ -208,7 +212,7 @@ class LocalEngine:
     def cache_clear(self, model: str | None = None) -> int:
         """Forget what *model* made, or everything; the number of entries forgotten."""
         if model is not None:
-            self.library.manifest(model)
+            model = self._name(model)
         self._clear_fronts(model)
         self._reranker.clear()
         return self.cache.clear(model)
@@ -257,7 +261,7 @@ class LocalEngine:
         self.cache.after_fork()
 
     def _name(self, model: str | None) -> str:
-        return model or self.library.default
+        return self.library.manifest(model or self.library.default).name
 
     def _clear_fronts(self, model: str | None) -> None:
         for (owner, _), front in list(self._fronts.items()):

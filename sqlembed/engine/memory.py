@@ -15,10 +15,14 @@ from sqlembed.engine.pooling import Vectors
 from sqlembed.errors import BusyError, ModelError
 from sqlembed.weights import gguf_header
 from sqlembed.weights.manifest import Manifest, Role
+from sqlembed.weights.static_table import ARCHITECTURE as STATIC
+from sqlembed.weights.static_table import WORDS
 
 FLOAT_BYTES = 4
 WORD_BYTES = 1750
 """A word of the vocabulary, in llama.cpp and in the tokenizer together."""
+STATIC_WORD_BYTES = 500
+"""A word of a table of static vectors, in the tokenizer."""
 ROW_FLOATS = 32
 """Floats that a context holds for each token and dimension while it computes."""
 
@@ -34,8 +38,11 @@ def needed(manifest: Manifest, path: Path) -> int:
     546 and 1,594; judge-nli 105 and 229 MB, and 173 and 320.
     A decoder takes the float for each word twice: one of 100,000 words and a room of 2,048 tokens
     took 1,686 MB with one context, and the rule says 1,833.
+    A table of static vectors has no context, and its words are in a tokenizer only.
     """
     counts = gguf_header.counts(path)
+    if manifest.architecture == STATIC:
+        return path.stat().st_size + counts.get(WORDS, 0) * STATIC_WORD_BYTES
     words = counts.get(gguf_header.VOCABULARY, 0)
     width = counts.get(f"{manifest.architecture}.embedding_length", 0)
     room = max(BATCH_TOKENS, manifest.context)

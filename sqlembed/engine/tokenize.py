@@ -88,6 +88,13 @@ class ReferenceTokenizer:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=not bare)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of *text* stands, in characters; without start and end tokens."""
+        found: list[tuple[int, int]] = self._tokenizer.encode(
+            text, add_special_tokens=False
+        ).offsets
+        return found
+
     def token(self, text: str) -> int | None:
         """The id of the one token that *text* is."""
         found: int | None = self._tokenizer.token_to_id(text)

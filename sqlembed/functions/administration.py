@@ -1,10 +1,22 @@
 """SQL: make, fill and drop indexes. ``sqlembed_index``, ``sqlembed_flush``, ``sqlembed_drop``."""
 
+from dataclasses import replace
+
 from sqlembed.engine.chunk import Chunking
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import InputError, SchemaError
 from sqlembed.functions.registry import Function, Procedure, described, text_argument
-from sqlembed.index import backlog, catalog, flush, immediate, importing, reindex, source, store
+from sqlembed.index import (
+    automatic,
+    backlog,
+    catalog,
+    flush,
+    immediate,
+    importing,
+    reindex,
+    source,
+    store,
+)
 from sqlembed.index import (
     options as index_options,
 )
@@ -25,6 +37,8 @@ def index(
     name = chosen.name or seen.table
     if (yield from _exists(name, chosen)):
         return 0
+    if chosen.model == automatic.AUTO:
+        chosen = replace(chosen, model=(yield from automatic.model(engine, seen)))
     space = engine.space(chosen.model)
     if chosen.backlog == "now":
         engine.load(space.model)  # what cannot be loaded must fail before anything is made

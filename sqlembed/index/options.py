@@ -16,7 +16,7 @@ class Options:
     name: str | None = None
     """The index's name; the table's, if not given."""
     model: str | None = None
-    """The embedder; the default model, if not given."""
+    """The embedder; the default model, if not given; ``auto`` chooses by the texts' lengths."""
     mode: Literal["deferred", "immediate"] = "deferred"
     """When a changed row's vector is stored: with the next flush, or by the writer at once."""
     backlog: Literal["now", "later"] = "now"

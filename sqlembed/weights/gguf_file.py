@@ -69,11 +69,11 @@ def write(checkpoint: Checkpoint, target: Path, file_type: str, name: str) -> No
         _add_vocabulary(
             writer, vocabulary(checkpoint.tokenizer, checkpoint.architecture.vocabulary)
         )
-        writer.add_string(gguf.Keys.Tokenizer.HF_JSON, _uncut(checkpoint.tokenizer))
+        writer.add_string(gguf.Keys.Tokenizer.HF_JSON, uncut(checkpoint.tokenizer))
         if offset:
             writer.add_uint32(SEGMENT_OFFSET, offset)
         for hub_name in shapes(checkpoint.architecture, len(checkpoint.labels)):
-            _add_tensor(writer, llama_name(hub_name), checkpoint.tensors[hub_name], file_type)
+            add_tensor(writer, llama_name(hub_name), checkpoint.tensors[hub_name], file_type)
         try:
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
@@ -150,13 +150,14 @@ def _add_vocabulary(writer: GGUFWriter, words: Vocabulary) -> None:
         getattr(writer, f"add_{role}_token_id")(number)
 
 
-def _uncut(tokenizer: str) -> str:
+def uncut(tokenizer: str) -> str:
     """*tokenizer* without the cutting and padding that some are saved with."""
     definition = json.loads(tokenizer) | {"truncation": None, "padding": None}
     return json.dumps(definition, ensure_ascii=False, separators=(",", ":"))
 
 
-def _add_tensor(writer: GGUFWriter, name: str, tensor: Tensor, file_type: str) -> None:
+def add_tensor(writer: GGUFWriter, name: str, tensor: Tensor, file_type: str) -> None:
+    """Add *tensor*, stored as *file_type* where it is a matrix that may be."""
     wanted = FILE_TYPES[file_type][0]
     if isinstance(tensor, Q4Blocks):
         if wanted == GGMLQuantizationType.Q4_0 and not name.startswith(EXACT):

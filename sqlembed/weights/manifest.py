@@ -132,6 +132,11 @@ class Manifest:
     """Text put in front, by role: ``query`` and ``document``; further names are tasks."""
     positive: int = 0
     """The label that means relevant (rerankers with several)."""
+    aliases: tuple[str, ...] = ()
+    """Other names that it is found by, exactly."""
+    tokens: tuple[int, int] | None = None
+    """The least and the most tokens of the texts that it is for, where an index's model is
+    chosen by their lengths (``auto``); None if it is not chosen so."""
     recommended: bool = True
     """False: for tests; never chosen unless it is asked for by name."""
     source: Source | None = None
@@ -207,7 +212,9 @@ def parse(text: str, origin: str) -> Manifest:
             table |= _on_server(table)
         table["probes"] = tuple(_probe(entry) for entry in table.pop("probe", []))
         table["dense"] = tuple(stack.dense(entry) for entry in table.get("dense", []))
-        table["dimensions"] = tuple(table.get("dimensions", []))
+        for key in ("dimensions", "aliases"):
+            table[key] = tuple(table.get(key, []))
+        table["tokens"] = tuple(table["tokens"]) if "tokens" in table else None
         if "whole" in table:
             raise TypeError("unexpected key 'whole'")
         return _checked(Manifest(**table))
@@ -229,6 +236,8 @@ def _checked(found: Manifest) -> Manifest:
         )
     if found.pooling not in get_args(Pooling):
         raise ModelError(f"pooling is {', '.join(get_args(Pooling))}; got {found.pooling!r}")
+    if found.tokens is not None:
+        stack.check_range(found.tokens)
     stack.check_heads(found.heads, found.dimension)
     stack.check_widths(found.dimensions, found.dimension)
     template = found.template or ""
@@ -286,7 +295,7 @@ def load(path: Path) -> Manifest:
 
 
 def find(name: str) -> Manifest:
-    """The manifest of the model called exactly *name*, or ``NAME:WIDTH``.
+    """The manifest of the model called exactly *name*, by an alias too, or ``NAME:WIDTH``.
 
     :raises NotFoundError: no manifest has that name
     :raises OptionError: its vectors cannot have that width
@@ -297,9 +306,13 @@ def find(name: str) -> Manifest:
         return load(whole).at(int(width))
     if found is not None:
         return load(found)
-    raise NotFoundError(
-        f"no model is called {name!r}; the models are {', '.join(sorted(available()))}"
-    )
+    known = available()
+    for each in reversed(known.values()):  # the user's own come last there, and first here
+        if name in each.aliases:
+            return each
+        if base in each.aliases and width.isdecimal():
+            return each.at(int(width))
+    raise NotFoundError(f"no model is called {name!r}; the models are {', '.join(sorted(known))}")
 
 
 def _file_of(name: str) -> Path | None:

@@ -47,6 +47,7 @@ def pull(
     :raises ModelFileError: a file is not the one that the manifest names
     """
     manifest = find(name)
+    name = manifest.name
     if manifest.server is not None:
         raise OptionError(
             f"{name} is on a server, {manifest.server.url}, and has nothing to install here; its"

@@ -88,5 +88,16 @@ def check_widths(widths: Sequence[int], dimension: int) -> None:
             )
 
 
+def check_range(tokens: Sequence[int]) -> None:
+    """See that *tokens* are a least and a most length of texts.
+
+    :raises ModelError: they are not
+    """
+    if len(tokens) != 2 or not all(isinstance(each, int) for each in tokens):
+        raise ModelError(f"tokens are two whole numbers, such as [0, 256]; got {list(tokens)}")
+    if not 0 <= tokens[0] < tokens[1]:
+        raise ModelError(f"tokens are the least and the most of a text; got {list(tokens)}")
+
+
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -43,6 +43,19 @@ def test_recommending_by_what_was_liked(machine: Machine) -> None:
     assert {"ftplib", "email"} <= {line.split()[0] for line in lines[second + 2 :]}
 
 
+def test_arithmetic_with_words(machine: Machine) -> None:
+    machine.need("sqlite3")
+    path = machine.directory / "words.db"
+    lines = machine.lines("sh", "-c", f"cd '{ROOT}' && sqlite3 '{path}' < examples/analogy.sql")
+    assert lines[0] == "1"
+    first = [line.rsplit(maxsplit=3) for line in lines[3:] if line.split()[-3] == "1"]
+    assert [(analogy.strip(), word) for analogy, _, word, _ in first] == [
+        ("king - man + woman", "queen"),
+        ("paris - france + italy", "rome"),
+        ("walking - walk + swim", "swimming"),
+    ]
+
+
 def test_debians_python(machine: Machine) -> None:
     machine.need("/usr/bin/python3")
     found = machine.lines("/usr/bin/python3", example("python.py"), "app.db", machine.extension)

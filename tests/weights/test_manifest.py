@@ -89,7 +89,7 @@ def test_an_unknown_name_lists_the_known(own: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (MINIMAL + "colour = 1", "colour.*the keys are architecture"),
+        (MINIMAL + "colour = 1", "colour.*the keys are aliases, architecture"),
         (MINIMAL.replace("dimension = 4", ""), "dimension"),
         ("name = ", "is not TOML"),
     ],
