@@ -6,8 +6,8 @@ import click
 
 from sqlembed.cli.progress import bytes_bar
 from sqlembed.weights import manifest, receipt
-from sqlembed.weights.gguf_file import FILE_TYPES
 from sqlembed.weights.pull import pull
+from sqlembed.weights.quantize import FILE_TYPES
 
 
 @click.command("pull")

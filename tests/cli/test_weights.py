@@ -69,8 +69,8 @@ def test_pull_refuses_what_is_no_gguf(run, tmp_path):
 
 
 def test_convert(run, tmp_path, monkeypatch):
-    def converted(source: Path, target: Path, file_type: str) -> None:
-        assert (source, file_type) == (tmp_path, "q4_0")
+    def converted(source: Path, target: Path, file_type: str, *, requantize: bool) -> None:
+        assert (source, file_type, requantize) == (tmp_path, "q4_0", False)
         target.write_bytes(b"GGUF")
 
     monkeypatch.setattr(convert_verb, "convert", converted)
