@@ -68,6 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         """Whether the token is right, where one is needed; and refuse whoever the hub refuses."""
         hub = self.server.hub
         hub.tokens.append(self.headers.get("Authorization"))
+        hub.paths.append(self.path)
         if hub.refusals:
             self.refuse(*hub.refusals.popleft())
             return False
@@ -152,6 +153,7 @@ class HubStandIn:
         self.asked: list[tuple[int, int]] = []
         """Of each request for a large file: from where on, and the file's size."""
         self.tokens: list[str | None] = []
+        self.paths: list[str] = []
         self.names: dict[str, str] = {}
         self.front, self.store = Part(self), Part(self)
 

@@ -59,6 +59,8 @@ def download(hub: Hub, kept: Kept, into: Path, report: Report) -> None:
 
         from sqlembed.weights.transfer import UNREACHABLE
 
+        # Else it asks the hub for a list of programs, to tell it which of them runs us.
+        huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True
         try:
             files = _listed(hub)
         except (huggingface_hub.errors.OfflineModeIsEnabled, UNREACHABLE):

@@ -100,6 +100,7 @@ def test_a_model_that_only_the_hub_has_needs_no_option(hub: HubStandIn, tmp_path
     is_right(hub, tmp_path)
     assert receipt.read_receipt("tiny").source == f"hub {REPOSITORY} main"
     assert hub.asked == [(0, size_of(hub))]
+    assert all(REPOSITORY in path for path in hub.paths)
     downloads = [(done, total) for stage, done, total in steps if stage == "downloading"]
     needed = sum(len(hub.files[name]) for name in ("config.json", WEIGHTS, "vocab.txt"))
     assert downloads[-1] == (needed, needed)
@@ -278,6 +279,18 @@ def test_one_gguf_out_of_a_repository(hub: HubStandIn, tmp_path: Path) -> None:
     assert receipt.read_receipt("tiny").file_type == "gguf"
     assert [start for start, _ in hub.asked] == [0, 50_000]
     assert left_over() == {"tiny.gguf", "tiny.json"}
+
+
+def test_a_gguf_of_the_hub_is_stored_as_the_type_that_was_asked_for(
+    hub: HubStandIn, tmp_path: Path
+) -> None:
+    convert(tmp_path / "source", tmp_path / "f16.gguf", "f16")
+    hub.files = {"tiny.gguf": (tmp_path / "f16.gguf").read_bytes()}
+    write_manifest('file = "tiny.gguf"\n')
+    path = pull("tiny", file_type="q8_0")
+    convert(tmp_path / "f16.gguf", tmp_path / "q8.gguf", "q8_0")
+    assert path.read_bytes() == (tmp_path / "q8.gguf").read_bytes()
+    assert receipt.read_receipt("tiny").file_type == "q8_0"
 
 
 def command(hub: HubStandIn, *arguments: str, **variables: str) -> subprocess.Popen[str]:
