@@ -25,7 +25,7 @@ import peers
 import texts
 from packed import Loop
 from quality import judged, sources
-from quality.measure import DEPTH, drawn, ranks, shown
+from quality.measure import DEPTH, DRAWS, ranks
 from quality.sets import Question, Set, answers, some
 from report import tell
 from rounds import in_turn, ratio, seconds
@@ -53,6 +53,7 @@ EACH = "SELECT embedding FROM embed_each(?1, ?2) ORDER BY ordinal"
 ASKED = "SELECT embed_query(value, ?2) FROM json_each(?1) ORDER BY key"
 
 Vectors = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,14 @@ def measured(manifest: Manifest, types: Sequence[str], size: Size) -> str:
         low, least = np.percentile(cosines[each], 1), cosines[each].min()
         row += [f"{cosines[each].mean():.5f}", f"{low:.5f}", f"{least:.5f}"]
         for n, mine in enumerate(places[each]):
-            row.append(compared(mine, places["f32"][n], exact=each == "f32"))
+            exact = places["f32"][n]
+            row.append(f"{mine.mean():.3f}" if each == "f32" else compared(mine, exact))
         row += [f"{median(speeds[each]):.0f}", f"{ratio(speeds[each], speeds[COMPARED]):.2f}"]
         rows.append(row)
-    return shown(manifest.name, head, rows)
+    lines = [head, ["---"] * len(head), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    print(table)
+    return f"**{manifest.name}**\n\n{table}"
 
 
 def all_sets() -> list[Set]:
@@ -213,19 +218,19 @@ def embedded(connection: apsw.Connection, sql: str, given: Sequence[str]) -> Vec
     ])  # fmt: skip
 
 
-def found(connection: apsw.Connection, one: Set) -> npt.NDArray[np.float64]:
+def found(connection: apsw.Connection, one: Set) -> Numbers:
     """The reciprocal place of each question's answer, by the vectors alone."""
     asked = embedded(connection, ASKED, [question.text for question in one.questions])
     cosines = asked @ embedded(connection, EACH, one.texts).T
     return ranks(np.argsort(-cosines, axis=1, kind="stable").tolist(), one.questions)
 
 
-def compared(mine: npt.NDArray[np.float64], exact_: npt.NDArray[np.float64], exact: bool) -> str:
-    """The mean of *mine*, and what it is more than float32's over the same questions."""
-    if exact:
-        return f"{mine.mean():.3f}"
-    difference = mine - exact_
-    return f"{mine.mean():.3f}; {drawn(len(mine), lambda chosen: float(difference[chosen].mean()))}"
+def compared(mine: Numbers, exact: Numbers) -> str:
+    """The mean of *mine*; what it is more than *exact* over the same questions, 95% interval."""
+    difference, chance = mine - exact, np.random.default_rng(1)
+    draws = [difference[chance.integers(0, len(mine), len(mine))].mean() for _ in range(DRAWS)]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return f"{mine.mean():.3f}; {difference.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def timed(files: dict[str, Path], chosen: list[str], rounds: int) -> dict[str, list[float]]:

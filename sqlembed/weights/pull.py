@@ -74,7 +74,7 @@ def pull(
             if origin.suffix == ".gguf" and file_type is None:
                 wanted = AS_IT_CAME
                 check_gguf(origin)
-                _take(origin, made)
+                _take(origin, made, _downloads(name))
                 # Another model's tokenizer may lie beside a GGUF that was named by itself.
                 beside.gather(manifest, origin.parent, made, tokenizer=origin != file)
             else:
@@ -214,13 +214,16 @@ def _checked(directory: Path, expected: Mapping[str, str], report: Progress) -> 
     return directory
 
 
-def _take(origin: Path, made: Path) -> None:
-    """Make *made* be the GGUF *origin*; what was downloaded for it takes no room twice."""
+def _take(origin: Path, made: Path, downloads: Path) -> None:
+    """Make *made* be the GGUF *origin*; what we downloaded is not copied."""
     ours = origin.resolve()
-    if ours.is_relative_to(receipt.directory().resolve()) and ours.parent.name.startswith("."):
-        made.hardlink_to(ours)
-    else:
-        shutil.copyfile(origin, made)
+    if ours.parent == downloads.resolve():
+        try:
+            made.hardlink_to(ours)
+            return
+        except OSError:
+            pass  # a file system without links
+    shutil.copyfile(origin, made)
 
 
 def _only_gguf(directory: Path) -> Path:
@@ -242,5 +245,5 @@ def _room(name: str) -> str:
     free = shutil.disk_usage(models).free >> 20
     return (
         f"{models} has {free} MB left, and installing {name!r} takes up to four times its weights'"
-        " size for a moment; SQLEMBED_DATA moves it"
+        " size for a moment; SQLEMBED_DATA moves it (what the model hub sent is kept)"
     )
