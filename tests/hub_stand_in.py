@@ -32,37 +32,44 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub = self.server.hub
         if self.server is hub.store:
-            self.bytes_of(hub.files[hub.names[self.path.removeprefix("/store/")]])
+            self.bytes_of(hub.large[self.path.removeprefix("/store/")])
         elif not self.allowed():
             return
-        elif self.path == f"/api/models/{REPOSITORY}/revision/{hub.revision}":
-            names = [{"rfilename": name} for name in hub.files]
-            self.answer(json.dumps({"id": REPOSITORY, "sha": COMMIT, "siblings": names}).encode())
-        elif self.path.startswith(f"/api/models/{REPOSITORY}/"):
-            self.refuse(404, "RevisionNotFound")
-        elif self.path.startswith("/api/"):
-            self.refuse(404, "RepoNotFound")
+        elif asked := re.fullmatch(r"/api/models/(.+)/revision/(.+)", self.path):
+            if asked[1] not in hub.repositories:
+                self.refuse(404, "RepoNotFound")
+            elif asked[2] != hub.revision:
+                self.refuse(404, "RevisionNotFound")
+            else:
+                names = [{"rfilename": name} for name in hub.repositories[asked[1]]]
+                told = {"id": asked[1], "sha": COMMIT, "siblings": names}
+                self.answer(json.dumps(told).encode())
         else:
-            self.bytes_of(hub.files[self.path.removeprefix(f"/{REPOSITORY}/resolve/{COMMIT}/")])
+            self.bytes_of(self.named()[1] or b"")
 
     def do_HEAD(self) -> None:
         hub = self.server.hub
         if not self.allowed():
             return
-        name = self.path.removeprefix(f"/{REPOSITORY}/resolve/{COMMIT}/")
-        if name not in hub.files:
+        name, has = self.named()
+        if has is None:
             self.refuse(404, "EntryNotFound")
             return
-        data = hub.announced.get(name, hub.files[name])
+        data = hub.announced.get(name, has)
         headers = {"X-Repo-Commit": COMMIT}
         if len(data) < LARGE:
             headers["ETag"] = '"' + hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() + '"'
             self.answer(b"", headers=headers | {"Content-Length": str(len(data))})
             return
         digest = hashlib.sha256(data).hexdigest()
-        hub.names[digest] = name
+        hub.large[digest] = has
         headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(data))}
         self.answer(b"", 302, headers | {"Location": f"{hub.store.url}/store/{digest}"})
+
+    def named(self) -> tuple[str, bytes | None]:
+        """The file that is asked for, and what it has, if it is there."""
+        repository, _, name = self.path[1:].partition(f"/resolve/{COMMIT}/")
+        return name, self.server.hub.repositories[repository].get(name)
 
     def allowed(self) -> bool:
         """Whether the token is right, where one is needed; and refuse whoever the hub refuses."""
@@ -139,10 +146,10 @@ class Part(ThreadingHTTPServer):
 
 
 class HubStandIn:
-    """The hub with one repository, and what it was asked."""
+    """The hub with a repository, or several, and what it was asked."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.files = dict(files)
+        self.repositories = {REPOSITORY: dict(files)}
         self.announced: dict[str, bytes] = {}
         """What it says that it has, where it has something else."""
         self.revision = "main"
@@ -154,8 +161,14 @@ class HubStandIn:
         """Of each request for a large file: from where on, and the file's size."""
         self.tokens: list[str | None] = []
         self.paths: list[str] = []
-        self.names: dict[str, str] = {}
+        self.large: dict[str, bytes] = {}
+        """By the sha256 that was announced."""
         self.front, self.store = Part(self), Part(self)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """What the one repository has."""
+        return self.repositories[REPOSITORY]
 
 
 def break_off(after: int) -> Fault:

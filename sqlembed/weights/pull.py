@@ -19,7 +19,7 @@ from sqlembed.weights import beside, mirror, package, receipt
 from sqlembed.weights import hub as model_hub
 from sqlembed.weights.convert import convert
 from sqlembed.weights.kept import Kept
-from sqlembed.weights.manifest import Hub, Manifest, find
+from sqlembed.weights.manifest import Manifest, find
 from sqlembed.weights.quantize import checked_file_type
 
 Progress = Callable[[str, int, int], None]
@@ -71,17 +71,19 @@ def pull(
             made = work / f"{name}.gguf"
             wanted = file_type or manifest.file_type
             origin = _get(manifest, file, hub, work, report)
-            if origin.suffix == ".gguf" and file_type is None:
+            is_gguf = origin.suffix == ".gguf"
+            if is_gguf and file_type is None:
                 wanted = AS_IT_CAME
                 check_gguf(origin)
                 _take(origin, made, _downloads(name))
-                # Another model's tokenizer may lie beside a GGUF that was named by itself.
-                beside.gather(manifest, origin.parent, made, tokenizer=origin != file)
             else:
                 report("converting", 0, 1)
                 convert(origin, made, wanted)
                 report("converting", 1, 1)
-                beside.gather(manifest, origin, made, tokenizer=False)
+            # Our converter puts the tokenizer into the GGUF; and another model's may lie beside
+            # a GGUF that was named by itself.
+            others = origin.parent if is_gguf else origin
+            beside.gather(manifest, others, made, tokenizer=is_gguf and origin != file)
             made_receipt = receipt.make_receipt(made, wanted, _source(manifest, file, hub))
             beside.install(made, receipt.gguf_path(name))
             made.replace(receipt.gguf_path(name))
@@ -150,11 +152,13 @@ def _get(manifest: Manifest, file: Path | None, hub: bool, work: Path, report: P
     if hub:
         if manifest.hub is None:
             raise ModelError(f"the manifest of {manifest.name!r} names no repository on the hub")
+        besides = beside.wanted(manifest)
         if mirror.has(manifest.hub):
-            mirror.put(manifest.hub, files, report)
+            mirror.put(manifest.hub, besides, files, report)
         else:
             report("downloading", 0, 1)
-            model_hub.download(manifest.hub, Kept(_downloads(manifest.name)), files, report)
+            kept = Kept(_downloads(manifest.name))
+            model_hub.download(manifest.hub, besides, kept, files, report)
         return _only_gguf(files)
     if file is not None and file.suffix != ".whl":
         return _local(manifest, file, files, report)
@@ -179,7 +183,7 @@ def _local(manifest: Manifest, file: Path, files: Path, report: Progress) -> Pat
     if file.suffix == ".gguf":
         return file
     if manifest.source is None:
-        return _of_hub(manifest.hub, file, report) if manifest.hub and file.is_dir() else file
+        return _of_hub(manifest, file, files, report) if file.is_dir() else file
     base = file if file.is_dir() else file.parent
     for name in manifest.source.sha256:
         if not (base / name).is_file():
@@ -192,14 +196,14 @@ def _local(manifest: Manifest, file: Path, files: Path, report: Progress) -> Pat
     return _checked(files, manifest.source.sha256, report)
 
 
-def _of_hub(hub: Hub, directory: Path, report: Progress) -> Path:
-    """A directory that has what the repository has: the weights in it."""
-    weights = directory / hub.file if hub.file else directory
-    if not weights.exists():
-        raise ModelError(f"{directory} has no {hub.file}, which the manifest names")
-    there = {name: sha256 for name, sha256 in hub.sha256.items() if (directory / name).is_file()}
-    _checked(directory, there, report)
-    return weights
+def _of_hub(manifest: Manifest, directory: Path, files: Path, report: Progress) -> Path:
+    """A directory that has what the repository has, or one GGUF with what stands beside it."""
+    hub = manifest.hub
+    if hub is None or not (directory / (hub.file or model_hub.WEIGHTS)).is_file():
+        return _only_gguf(directory)
+    for part in model_hub.parts(hub, beside.wanted(manifest)):
+        mirror.put_from(directory, hub, part, files, report)
+    return _only_gguf(files)
 
 
 def _checked(directory: Path, expected: Mapping[str, str], report: Progress) -> Path:
