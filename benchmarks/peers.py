@@ -86,13 +86,16 @@ def checkpoint() -> Path:
 class SentenceTransformers:
     """A process that keeps the model loaded, so that rounds can take turns with ours."""
 
-    def __init__(self, texts: Sequence[str], work: Path) -> None:
-        """Start it on *texts*; *work* is a directory for what goes to and fro."""
+    def __init__(self, texts: Sequence[str], work: Path, model: Path | None = None) -> None:
+        """Start it on *texts*; *work* is a directory for what goes to and fro.
+
+        :param model: a directory as transformers reads it; the default model's if not given
+        """
         (work / "texts.json").write_text(json.dumps(list(texts)), encoding="utf-8")
         self._vectors = work / "vectors.npy"
         script = Path(__file__).with_name("sentences.py")
         self._process = subprocess.Popen(
-            [PYTHON, script, checkpoint(), work / "texts.json", self._vectors],
+            [PYTHON, script, model or checkpoint(), work / "texts.json", self._vectors],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

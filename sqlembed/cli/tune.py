@@ -9,6 +9,7 @@ from sqlembed.engine import calibration, computing
 from sqlembed.errors import NotFoundError
 from sqlembed.weights import manifest, receipt
 from sqlembed.weights.manifest import Manifest
+from sqlembed.weights.static_table import ARCHITECTURE as STATIC
 
 
 def tune(as_json: bool) -> None:
@@ -27,7 +28,9 @@ def tune(as_json: bool) -> None:
 
 
 def _is_computed_here(each: Manifest) -> bool:
-    return each.server is None and receipt.is_usable(each)
+    """Whether tokens of it are computed, and on this machine."""
+    computed = each.server is None and each.architecture != STATIC and each.kind != "generator"
+    return computed and receipt.is_usable(each)
 
 
 def _tuned(each: Manifest) -> list[dict[str, object]]:

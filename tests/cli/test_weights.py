@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_bert
 
 from sqlembed.cli import convert as convert_verb
 from sqlembed.cli import pull as pull_verb
 from sqlembed.errors import ModelError
 from sqlembed.weights import receipt
+from sqlembed.weights.convert import convert
 
 
 def test_models(run):
@@ -69,14 +71,24 @@ def test_pull_refuses_what_is_no_gguf(run, tmp_path):
 
 
 def test_convert(run, tmp_path, monkeypatch):
-    def converted(source: Path, target: Path, file_type: str) -> None:
-        assert (source, file_type) == (tmp_path, "q4_0")
+    def converted(source: Path, target: Path, file_type: str, *, requantize: bool) -> None:
+        assert (source, file_type, requantize) == (tmp_path, "q4_0", False)
         target.write_bytes(b"GGUF")
 
     monkeypatch.setattr(convert_verb, "convert", converted)
     out = tmp_path / "out.gguf"
     result = run("convert", str(tmp_path), str(out), "--type", "q4_0")
     assert result.stdout.startswith(f"{out}: 0 MB, q4_0, in ")
+
+
+def test_convert_of_a_gguf(run, tmp_path):
+    whole, small = tmp_path / "whole.gguf", tmp_path / "small.gguf"
+    convert(tiny_bert.write_directory(tmp_path / "source"), whole, "f32")
+    result = run("convert", str(whole), str(small), "--type", "q4_k_m")
+    assert result.stdout.startswith(f"{small}: 0 MB, q4_k_m, in ")
+    again = ("convert", str(small), str(whole), "--type", "q4_0")
+    assert "is quantized already (q" in run.failure(*again)
+    assert run(*again, "--requantize").exit_code == 0
 
 
 def test_convert_of_what_cannot_be(run, tmp_path):
