@@ -3,15 +3,18 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Condition, Lock
+from typing import cast
 
+from sqlembed import settings
 from sqlembed.engine import memory
 from sqlembed.engine.interface import ModelState
-from sqlembed.engine.memory import AnyModel, Budget, Loaded
+from sqlembed.engine.memory import AnyGenerator, AnyModel, Budget, Loaded, Resident
 from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.model import Model
 from sqlembed.engine.space import Space
-from sqlembed.errors import InputError
+from sqlembed.errors import InputError, ModelMissingError
 from sqlembed.weights import manifest, receipt
 from sqlembed.weights.manifest import Manifest
 
@@ -76,7 +79,45 @@ class Library:
 
     @contextmanager
     def use(self, name: str) -> Iterator[AnyModel]:
-        """The model *name*, loaded, and kept so until the block ends.
+        """The model *name*, if it reads; loaded, and kept so until the block ends.
+
+        :raises InputError: it is a generator
+        :raises ModelError: its weights cannot be used; the message says why
+        :raises BusyError: there is no room for it beside the models in use
+        """
+        if self.manifest(name).kind == "generator":
+            raise InputError(
+                f"{name} is a generator: it writes texts, and gives neither vectors nor scores;"
+                f" use {self.default}, or generate()"
+            )
+        with self.hold(name) as model:
+            yield cast(AnyModel, model)
+
+    @contextmanager
+    def generator(self, name: str | None) -> Iterator[AnyGenerator]:
+        """The model *name*, if it writes; where none is named, the one in use.
+
+        :raises InputError: it is of another kind
+        :raises ModelMissingError: none is named, and none is installed
+        """
+        chosen = name or self.writer()
+        if chosen is None:
+            raise ModelMissingError(
+                "no model that writes is on this machine; get one with:"
+                f" sqlembed pull {settings.SUGGESTED_GENERATOR}"
+            )
+        kind = self.manifest(chosen).kind
+        if kind != "generator":
+            raise InputError(
+                f"{chosen} is {'an embedder' if kind == 'embedder' else 'a reranker'}, and writes"
+                " no texts; sqlembed_models shows which are generators"
+            )
+        with self.hold(chosen) as model:
+            yield cast(AnyGenerator, model)
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[Resident]:
+        """The model *name*, of any kind, loaded, and kept so until the block ends.
 
         :raises ModelError: its weights cannot be used; the message says why
         :raises BusyError: there is no room for it beside the models in use
@@ -97,10 +138,10 @@ class Library:
     def embedder(self, name: str) -> Iterator[AnyModel]:
         """The model *name*, if it gives vectors.
 
-        :raises InputError: it is a reranker
+        :raises InputError: it is a reranker or a generator
         """
         kind = self.manifest(name).kind
-        if kind != "embedder":
+        if kind == "reranker":
             raise InputError(
                 f"{name} is a {kind}: it scores pairs and gives no vectors;"
                 f" embed with {self.default}"
@@ -157,10 +198,22 @@ class Library:
             self._chosen_reranker = (changed, self._choose_reranker())
         return self._chosen_reranker[1]
 
+    def writer(self) -> str | None:
+        """What generates where no model is named: the one that a setting names, else the first by
+        name that is installed and recommended.
+        """
+        chosen = settings.default_generator()
+        if chosen is not None:
+            return chosen
+        for name, each in manifest.available().items():
+            if each.kind == "generator" and each.recommended and receipt.is_usable(each):
+                return name
+        return None
+
     def states(self) -> list[ModelState]:
         """Every model that has a manifest here."""
         loaded = self.memory()
-        uses = {"embed": self.default, "rerank": self.reranker()}
+        uses = {"embed": self.default, "rerank": self.reranker(), "generate": self.writer()}
         return [
             ModelState(
                 name=name,
@@ -209,7 +262,7 @@ class Library:
                 if self._make_room(size):
                     self._spaces[name] = Space.of(found, sha256)
                     begun = time.perf_counter()
-                    model = Model(found, path)
+                    model = _of_kind(found)(found, path)
                     ModelFigures(name).load.observe(time.perf_counter() - begun)
                     self._models[name] = Loaded(name, model, size, time.monotonic())
                     return
@@ -269,6 +322,15 @@ class Library:
             if each.kind == "reranker" and each.recommended and receipt.is_usable(each):
                 return name
         return self.default
+
+
+def _of_kind(found: Manifest) -> Callable[[Manifest, Path], Resident]:
+    if found.kind != "generator":
+        return Model
+    # Imported when first used: most processes write no texts.
+    from sqlembed.engine.generator import Generator
+
+    return Generator
 
 
 def _at_server(found: Manifest) -> AnyModel:

@@ -19,9 +19,10 @@ from sqlembed import resources, settings
 from sqlembed.errors import ModelError, NotFoundError
 
 Role = Literal["query", "document"]
-Kind = Literal["embedder", "reranker"]
-Pooling = Literal["mean", "cls", "last", "rank", "server"]
-"""``server``: the server that has the weights pools them."""
+Kind = Literal["embedder", "reranker", "generator"]
+Pooling = Literal["mean", "cls", "last", "none", "rank", "server"]
+"""``none``: a vector for each token and none for the text. ``server``: the server that has the
+weights pools them."""
 
 
 @dataclass(frozen=True)
