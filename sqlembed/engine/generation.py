@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-DEFAULT_MOST_TOKENS = 1024
+DEFAULT_MOST_TOKENS = 512
 """Tokens of an answer where nobody set a bound; going on is an error then, and not a cut."""
 
 Finish = Literal["stop", "length", "time"]

@@ -87,7 +87,7 @@ class Generator:
         self._ending = False
         """Whether the process ends: what runs is cut off."""
         self._process = os.getpid()
-        # A daemon, as the interpreter would else wait for it at its end, before it calls `_at_exit`.
+        # A daemon: the interpreter would else wait for it before it calls `_at_exit`.
         self._worker = Thread(target=self._work, name=f"sqlembed {manifest.name}", daemon=True)
         self._worker.start()
         atexit.register(self._at_exit)
@@ -278,7 +278,7 @@ class _Answer:
     def __init__(self, vocabulary: Vocabulary, stops: Sequence[str]) -> None:
         self._vocabulary = vocabulary
         self._stops = stops
-        # Tokens may be parts of a character: it waits for the rest, and what makes none is replaced.
+        # A token may be a part of a character: the rest is waited for, what makes none replaced.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.text = ""
         self.tokens = 0

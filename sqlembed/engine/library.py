@@ -199,8 +199,9 @@ class Library:
         return self._chosen_reranker[1]
 
     def writer(self) -> str | None:
-        """What generates where no model is named: the one that a setting names, else the first by
-        name that is installed and recommended.
+        """What generates where no model is named, if there is one.
+
+        The generator that a setting names, else the first that is installed and recommended.
         """
         chosen = settings.default_generator()
         if chosen is not None:

@@ -53,7 +53,7 @@ class Vocabulary:
         """What control tokens look like in a text."""
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
-        """The bytes of *token*, perhaps half a character; of a control token only with *special*."""
+        """The bytes of *token*, perhaps half a character; a control token's with *special*."""
         room = PIECE_BYTES
         while True:
             buffer = ctypes.create_string_buffer(room)

@@ -55,9 +55,7 @@ def _details(found: Generation, whole: bool) -> str:
 
 def _cut(found: Generation, options: GenerationOptions) -> AnswerCutError:
     if found.finish_reason == "time":
-        where = (
-            f"when {options.seconds:g} seconds were over, after {found.completion_tokens} tokens"
-        )
+        where = f"after {options.seconds:g} seconds and {found.completion_tokens} tokens"
     else:
         where = f"after {found.completion_tokens} tokens (its prompt has {found.prompt_tokens})"
     if options.constrained:
@@ -120,9 +118,9 @@ def _whole(least: int, most: int) -> Callable[[str, Any], int]:
 
 def _number(least: float, most: float) -> Callable[[str, Any], float]:
     def check(name: str, value: Any) -> float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if math.isfinite(value) and least <= value <= most:
-                return float(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number and math.isfinite(value) and least <= value <= most:
+            return float(value)
         raise _wrong(name, f"a number from {least:g} to {most:g}", value)
 
     return check
