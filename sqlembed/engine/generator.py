@@ -247,7 +247,7 @@ class Generator:
         if not options.constrained:
             return None
         if self._grammars is None:
-            self._grammars = Grammars(self._vocabulary.pointer, self._vocabulary.ends)
+            self._grammars = Grammars(self._vocabulary)
         return self._grammars.constraint(options)
 
     def _check(self) -> None:

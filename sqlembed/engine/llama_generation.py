@@ -38,18 +38,15 @@ class Vocabulary:
     def __init__(self, weights: Weights) -> None:
         """Look through the vocabulary once."""
         self._vocabulary = vocabulary = weights._vocabulary
-        self.ends = [
-            token
-            for token in range(weights.tokens)
-            if llama_cpp.llama_vocab_is_eog(vocabulary, token)
-        ]
+        self.size = weights.tokens
+        tokens = range(self.size)
+        self.ends = [token for token in tokens if llama_cpp.llama_vocab_is_eog(vocabulary, token)]
         """The tokens that end an answer."""
-        self.controls = [
-            text
-            for token in range(weights.tokens)
-            if llama_cpp.llama_vocab_is_control(vocabulary, token)
-            and (text := self.piece(token, special=True).decode("utf-8", "replace"))
+        self.control_tokens = [
+            token for token in tokens if llama_cpp.llama_vocab_is_control(vocabulary, token)
         ]
+        shown = [self.text_of(token) for token in self.control_tokens]
+        self.controls = [text for text in shown if text]
         """What control tokens look like in a text."""
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
@@ -96,6 +93,12 @@ class Vocabulary:
     def pointer(self) -> Any:
         """llama.cpp's own."""
         return self._vocabulary
+
+    @property
+    def tokenize_address(self) -> int:
+        """Where ``llama_tokenize`` is."""
+        function = llama_cpp.llama_cpp._lib.llama_tokenize
+        return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
 class ChatTemplate:
