@@ -17,7 +17,8 @@ demo: $(READY)
 # Weights and data sets are fetched here, once; no test reads the network.
 test: $(READY) $(EXTENSION) $(HOSTS)/.ready $(SERVERS)/.ready lint
 	@.ci/debian gcc 'gcc --version' valgrind 'valgrind --version'
-	$(BIN)/sqlembed pull all-MiniLM-L6-v2 multilingual-e5-small judge-nli glove-6b-50d
+	$(BIN)/sqlembed pull all-MiniLM-L6-v2 multilingual-e5-small judge-nli glove-6b-50d \
+	    SmolLM2-135M-Instruct
 	$(BIN)/python examples/datasets.py
 	$(BIN)/python -m pytest
 

@@ -13,6 +13,7 @@
     │   ├── ModelFileError      truncated, altered, or not a GGUF
     │   ├── ProbeError          loads, but gives other vectors than its reference
     │   └── ServerError         its server does not answer, refuses, or answers nonsense
+    ├── AnswerCutError          a generated text ended before its end, and nobody asked for less
     ├── BusyError               not now: too much waits, or the database is in use
     ├── ClientGoneError         whoever waited for the answer has left
     ├── SpaceError              vectors of two embedding spaces would meet
@@ -65,6 +66,10 @@ class ProbeError(ModelError):
 
 class ServerError(ModelError):
     """A model's server does not answer, refuses, or gives what is no answer."""
+
+
+class AnswerCutError(SqlembedError):
+    """A generated text was cut where nobody set that bound, or where only the whole is of use."""
 
 
 class BusyError(SqlembedError):

@@ -15,6 +15,9 @@ Arithmetic = Literal["own", "llama.cpp"]
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 """The embedder used where no model is named."""
 
+SUGGESTED_GENERATOR = "SmolLM2-135M-Instruct"
+"""The generator that is named where none is installed."""
+
 MEMORY_ONLY = ":memory:"
 """A cache path that keeps nothing on disk."""
 
@@ -96,7 +99,12 @@ def default_model() -> str:
     return os.environ.get("SQLEMBED_MODEL") or DEFAULT_MODEL
 
 
-SHARED = ("SQLEMBED_DATA", "SQLEMBED_CACHE", "SQLEMBED_MODEL")
+def default_generator() -> str | None:
+    """The generator used where no model is named (``SQLEMBED_GENERATOR``); None if nobody said."""
+    return os.environ.get("SQLEMBED_GENERATOR") or None
+
+
+SHARED = ("SQLEMBED_DATA", "SQLEMBED_CACHE", "SQLEMBED_MODEL", "SQLEMBED_GENERATOR")
 """Settings that a program and the service it uses must agree on, where the program has them."""
 
 ENGINES = ("local", "service", "auto")
@@ -111,7 +119,7 @@ TIMEOUT_SECONDS = 10
 
 def shared() -> dict[str, str]:
     """What this process takes for each of ``SHARED``."""
-    values = (str(data_directory()), cache_path(), default_model())
+    values = (str(data_directory()), cache_path(), default_model(), default_generator() or "")
     return dict(zip(SHARED, values, strict=True))
 
 

@@ -14,8 +14,9 @@ import sqlite_vec
 from sqlembed import settings
 from sqlembed.doors.plans import STEPS, run
 from sqlembed.doors.tables import Module
+from sqlembed.engine import clients
 from sqlembed.engine.interface import Engine
-from sqlembed.errors import ServiceError
+from sqlembed.errors import ClientGoneError, ServiceError
 from sqlembed.functions import ALL
 from sqlembed.functions.registry import Aggregate, Function, Procedure, Scalar, Table
 from sqlembed.index.immediate import watch
@@ -122,7 +123,9 @@ def _add(connection: apsw.Connection, engine: Engine | None, function: Function)
     match function:
         case Scalar():
             flags = apsw.SQLITE_DIRECTONLY if function.direct_only else apsw.SQLITE_INNOCUOUS
-            call = partial(function.call, engine)
+            call: Callable[..., SqlValue] = partial(function.call, engine)
+            if function.lengthy and engine is not None:
+                call = _ended_by_interrupt(connection, call)
             for count in range(function.least, function.most + 1):
                 connection.create_scalar_function(
                     function.name, call, count, deterministic=function.deterministic, flags=flags
@@ -146,6 +149,33 @@ def _add(connection: apsw.Connection, engine: Engine | None, function: Function)
                 eponymous_only=True,
                 read_only=True,
             )
+
+
+def _ended_by_interrupt(
+    connection: apsw.Connection, call: Callable[..., SqlValue]
+) -> Callable[..., SqlValue]:
+    """*call*, given up once the connection's statements are refused, as a service's client does."""
+    owner = weakref.ref(connection)
+
+    def interrupted() -> bool:
+        database = owner()
+        try:
+            with suppress(apsw.BusyError):  # it may have to read the schema, and needs none of it
+                database and database.execute(STEPS)
+        except apsw.InterruptError:
+            return True
+        return False
+
+    def watched(*arguments: SqlValue) -> SqlValue:
+        before = clients.gone.set(interrupted)
+        try:
+            return call(*arguments)
+        except ClientGoneError as error:
+            raise apsw.InterruptError("interrupted") from error
+        finally:
+            clients.gone.reset(before)
+
+    return watched
 
 
 def _procedure(

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from sqlembed.engine.chunk import AS_USUAL, Chunk, Chunking
 from sqlembed.engine.front import Front
+from sqlembed.engine.generation import Generation, GenerationOptions
 from sqlembed.engine.space import Space
 from sqlembed.weights.manifest import Role
 
@@ -33,7 +34,7 @@ class ModelState(NamedTuple):
     bytes: int | None
     """Of memory that it takes now; None if it is not loaded."""
     used_for: str | None
-    """What it does where no model is named: ``embed``, ``rerank`` or both."""
+    """What it does where no model is named: ``embed``, ``rerank``, both, or ``generate``."""
     widths: str | None
     """A JSON array of the dimensions that its vectors may have, as ``NAME:WIDTH``; None if one."""
     proof: str
@@ -121,6 +122,9 @@ class Engine(Protocol):
         role: Role = "document",
     ) -> list[list[Chunk]]:
         """Each text in parts that the model reads whole."""
+
+    def generate(self, prompt: str, options: GenerationOptions) -> Generation:
+        """An answer to *prompt*, written by a generator."""
 
     def load(self, model: str) -> None:
         """Bring *model* into memory now."""

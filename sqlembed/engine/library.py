@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition, Lock
+from typing import cast
 
+from sqlembed import settings
 from sqlembed.engine import memory
 from sqlembed.engine.interface import ModelState
-from sqlembed.engine.memory import AnyModel, Budget, Loaded
+from sqlembed.engine.memory import AnyGenerator, AnyModel, Budget, Loaded, Resident
 from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.model import Model
 from sqlembed.engine.space import Space
 from sqlembed.engine.static import StaticModel
-from sqlembed.errors import InputError
+from sqlembed.errors import InputError, ModelMissingError
 from sqlembed.weights import manifest, receipt
 from sqlembed.weights.manifest import Manifest
 from sqlembed.weights.static_table import ARCHITECTURE as STATIC
@@ -83,7 +85,47 @@ class Library:
 
     @contextmanager
     def use(self, name: str) -> Iterator[AnyModel]:
-        """The model *name*, loaded, and kept so until the block ends; of a width the whole model.
+        """The model *name*, if it reads; loaded, and kept so until the block ends.
+
+        :raises InputError: it is a generator
+        :raises ModelError: its weights cannot be used; the message says why
+        :raises BusyError: there is no room for it beside the models in use
+        """
+        if self.manifest(name).kind == "generator":
+            raise InputError(
+                f"{name} is a generator: it writes texts, and gives neither vectors nor scores;"
+                f" use {self.default}, or generate()"
+            )
+        with self.hold(name) as model:
+            yield cast(AnyModel, model)
+
+    @contextmanager
+    def generator(self, name: str | None) -> Iterator[AnyGenerator]:
+        """The model *name*, if it writes; where none is named, the one in use.
+
+        :raises InputError: it is of another kind
+        :raises ModelMissingError: none is named, and none is installed
+        """
+        chosen = name or self.writer()
+        if chosen is None:
+            raise ModelMissingError(
+                "no model that writes is on this machine; get one with:"
+                f" sqlembed pull {settings.SUGGESTED_GENERATOR}"
+            )
+        kind = self.manifest(chosen).kind
+        if kind != "generator":
+            raise InputError(
+                f"{chosen} is {'an embedder' if kind == 'embedder' else 'a reranker'}, and writes"
+                " no texts; sqlembed_models shows which are generators"
+            )
+        with self.hold(chosen) as model:
+            yield cast(AnyGenerator, model)
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[Resident]:
+        """The model *name*, of any kind, loaded, and kept so until the block ends.
+
+        Of a width it is the whole model.
 
         :raises ModelError: its weights cannot be used; the message says why
         :raises BusyError: there is no room for it beside the models in use
@@ -105,10 +147,10 @@ class Library:
     def embedder(self, name: str) -> Iterator[AnyModel]:
         """The model *name*, if it gives vectors.
 
-        :raises InputError: it is a reranker
+        :raises InputError: it is a reranker or a generator
         """
         kind = self.manifest(name).kind
-        if kind != "embedder":
+        if kind == "reranker":
             raise InputError(
                 f"{name} is a {kind}: it scores pairs and gives no vectors;"
                 f" embed with {self.default}"
@@ -181,11 +223,24 @@ class Library:
         }  # fmt: skip
         return default if default in fit or not fit else min(fit, key=lambda name: fit[name])
 
+    def writer(self) -> str | None:
+        """What generates where no model is named, if there is one.
+
+        The generator that a setting names, else the first that is installed and recommended.
+        """
+        chosen = settings.default_generator()
+        if chosen is not None:
+            return chosen
+        for name, each in manifest.available().items():
+            if each.kind == "generator" and each.recommended and receipt.is_usable(each):
+                return name
+        return None
+
     def states(self) -> list[ModelState]:
         """Every model that has a manifest here."""
         loaded = self.memory()
-        chosen = {"embed": self.default, "rerank": self.reranker()}
-        uses = {use: self.manifest(name).base for use, name in chosen.items()}
+        chosen = {"embed": self.default, "rerank": self.reranker(), "generate": self.writer()}
+        uses = {use: self.manifest(name).base for use, name in chosen.items() if name}
         return [
             ModelState(
                 name=name,
@@ -236,7 +291,7 @@ class Library:
                 if self._make_room(size):
                     self._spaces[name] = Space.of(found, sha256)
                     begun = time.perf_counter()
-                    model = _here(found, path)
+                    model = _of_kind(found)(found, path)
                     ModelFigures(name).load.observe(time.perf_counter() - begun)
                     self._models[name] = Loaded(name, model, size, time.monotonic())
                     return
@@ -300,8 +355,15 @@ class Library:
         return self.default
 
 
-def _here(found: Manifest, path: Path) -> AnyModel:
-    return StaticModel(found, path) if found.architecture == STATIC else Model(found, path)
+def _of_kind(found: Manifest) -> Callable[[Manifest, Path], Resident]:
+    if found.architecture == STATIC:
+        return StaticModel
+    if found.kind != "generator":
+        return Model
+    # Imported when first used: most processes write no texts.
+    from sqlembed.engine.generator import Generator
+
+    return Generator
 
 
 def _at_server(found: Manifest) -> AnyModel:

@@ -1,6 +1,8 @@
 """The engine in this process: the cache in front of the models."""
 
+import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from weakref import WeakMethod
@@ -12,6 +14,7 @@ from sqlembed.engine import metrics, words
 from sqlembed.engine.cache import Cache
 from sqlembed.engine.chunk import AS_USUAL, WITHOUT_OVERLAP, Chunk, Chunking
 from sqlembed.engine.front import Front
+from sqlembed.engine.generation import Generation, GenerationOptions
 from sqlembed.engine.interface import CacheFile, CacheState, Metric, ModelState, Span
 from sqlembed.engine.library import Library
 from sqlembed.engine.memory import Budget
@@ -132,8 +135,19 @@ class LocalEngine:
 
     def token_count(self, texts: Sequence[str], model: str | None) -> list[int]:
         """Tokens of each text as the model reads it: prompt, start and end tokens included."""
-        with self.library.use(self._name(model)) as loaded:
+        with self.library.hold(self._name(model)) as loaded:
             return loaded.count(texts)
+
+    def generate(self, prompt: str, options: GenerationOptions) -> Generation:
+        """An answer to *prompt*.
+
+        :raises TextTooLongError: the prompt leaves no room for an answer
+        :raises ModelMissingError: no generator is on this machine
+        """
+        seconds = math.inf if options.seconds is None else options.seconds
+        until = time.monotonic() + seconds
+        with self.library.generator(options.model) as model:
+            return model.generate(prompt, options, until)
 
     def chunk(
         self,
@@ -156,7 +170,7 @@ class LocalEngine:
 
         :raises ModelError: the weights cannot be used; the message says why
         """
-        with self.library.use(model):
+        with self.library.hold(model):
             pass
 
     def unload(self, model: str) -> bool:

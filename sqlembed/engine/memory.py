@@ -8,6 +8,7 @@ from typing import Protocol
 from sqlembed import settings
 from sqlembed.engine import bert, computing
 from sqlembed.engine.chunk import WITHOUT_OVERLAP, Chunk, Chunking
+from sqlembed.engine.generation import Generation, GenerationOptions
 from sqlembed.engine.late import Tokens
 from sqlembed.engine.llama import MOST_TEXTS
 from sqlembed.engine.pack import BATCH_TOKENS
@@ -19,6 +20,11 @@ from sqlembed.weights.static_table import ARCHITECTURE as STATIC
 from sqlembed.weights.static_table import WORDS
 
 FLOAT_BYTES = 4
+HALF_BYTES = 2
+"""Of a number of a key or a value, which are kept as f16."""
+GENERATOR_BYTES = 100 << 20
+"""What else a generator takes: what is computed at once, and the vocabulary once more, as grammars
+need it."""
 WORD_BYTES = 1750
 """A word of the vocabulary, in llama.cpp and in the tokenizer together."""
 STATIC_WORD_BYTES = 500
@@ -44,6 +50,8 @@ def needed(manifest: Manifest, path: Path) -> int:
     if manifest.architecture == STATIC:
         return path.stat().st_size + counts.get(WORDS, 0) * STATIC_WORD_BYTES
     words = counts.get(gguf_header.VOCABULARY, 0)
+    if manifest.kind == "generator":
+        return path.stat().st_size + words * WORD_BYTES + _kept(manifest, counts)
     width = counts.get(f"{manifest.architecture}.embedding_length", 0)
     room = max(BATCH_TOKENS, manifest.context)
     if own := computing.own_contents(manifest, path):
@@ -56,10 +64,45 @@ def needed(manifest: Manifest, path: Path) -> int:
     return path.stat().st_size + words * WORD_BYTES + settings.threads() * context
 
 
-class AnyModel(Protocol):
-    """A model that is loaded, here or on a server."""
+def _kept(manifest: Manifest, counts: dict[str, int]) -> int:
+    """The bytes of a generator's context: a key and a value of each token, head and layer."""
+
+    def count(key: str, otherwise: int = 0) -> int:
+        return counts.get(f"{manifest.architecture}.{key}", otherwise)
+
+    width = count("embedding_length")
+    heads = count("attention.head_count", 1)
+    shared = count("attention.head_count_kv", heads)
+    head = width // max(heads, 1)
+    of_key, of_value = count("attention.key_length", head), count("attention.value_length", head)
+    token = count("block_count") * shared * (of_key + of_value) * HALF_BYTES
+    return manifest.context * token + GENERATOR_BYTES
+
+
+class Resident(Protocol):
+    """A model of any kind that is loaded."""
 
     manifest: Manifest
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text as the model reads it."""
+
+    def waiting(self) -> dict[str, int]:
+        """Texts that wait by lane."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class AnyGenerator(Resident, Protocol):
+    """A model that writes."""
+
+    def generate(self, prompt: str, options: GenerationOptions, until: float) -> Generation:
+        """An answer, or what there is of it *until* time is over."""
+
+
+class AnyModel(Resident, Protocol):
+    """A model that reads, here or on a server."""
 
     def embed(self, texts: Sequence[str], role: Role, width: int | None = None) -> Vectors:
         """The unit vector of each text; *width* where the model has a head for each."""
@@ -78,19 +121,13 @@ class AnyModel(Protocol):
     def count(self, texts: Sequence[str], role: Role = "document") -> list[int]:
         """Tokens of each text as the model reads it."""
 
-    def waiting(self) -> dict[str, int]:
-        """Texts that wait by lane."""
-
-    def close(self) -> None:
-        """End it."""
-
 
 @dataclass(eq=False)
 class Loaded:
     """A model in memory."""
 
     name: str
-    model: AnyModel
+    model: Resident
     bytes: int
     used: float
     """When it was used last, by the monotonic clock."""

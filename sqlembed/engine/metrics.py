@@ -116,6 +116,18 @@ class ModelFigures:
         self.load = figures.load.labels(name)
 
 
+class GenerationFigures:
+    """The figures of one generator; its histogram takes seconds, its counters tokens."""
+
+    def __init__(self, name: str) -> None:
+        """Count for the model *name*."""
+        figures = _figures()
+        self.prompt = figures.prompt.labels(name)
+        self.read = figures.read.labels(name)
+        self.kept = figures.kept.labels(name)
+        self.written = figures.written.labels(name)
+
+
 _making = Lock()
 
 
@@ -135,7 +147,7 @@ class _Figures:
 
         self.registry: CollectorRegistry = _quiet(prometheus.CollectorRegistry)()
 
-        def counter(name: str, text: str, label: str) -> prometheus.Counter:
+        def counter(name: str, text: str, label: str = "model") -> prometheus.Counter:
             return prometheus.Counter(f"sqlembed_{name}", text, [label], registry=self.registry)
 
         def histogram(
@@ -160,6 +172,14 @@ class _Figures:
         self.batch_size = histogram("batch_next_size", "Texts in a batch", TEXTS)
         self.batch_tokens = histogram("batch_next_tokens", "Tokens in a batch", TOKENS)
         self.load = histogram("model_load_duration_seconds", "Loading a model, and its probes")
+        self.prompt = histogram(
+            "generation_prompt_duration_seconds", "Reading the prompt of a text to be written"
+        )
+        self.read = counter("generation_prompt_tokens", "Tokens of prompts that were computed")
+        self.kept = counter(
+            "generation_kept_tokens", "Tokens of prompts that were there from the prompt before"
+        )
+        self.written = counter("generation_tokens", "Tokens that were written")
         self.registry.register(_Watched())
         self._methods: dict[str, tuple[Any, Any]] = {}
 

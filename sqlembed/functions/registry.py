@@ -25,6 +25,8 @@ class Scalar:
     """Same arguments, same answer: SQLite may call it once, and indexes may use it."""
     direct_only: bool = False
     """Not to be called by triggers, views and other things stored in a schema."""
+    lengthy: bool = False
+    """Whether it computes for so long that an interrupt has to end it: it asks ``clients.gone``."""
 
 
 @dataclass(frozen=True)
