@@ -166,6 +166,10 @@ CASES = [
         "bert_ranker", "word_piece", "bert", "rank", kind="reranker", converter="sqlembed",
     ),
     Case(
+        "bert-ranker-theirs", "the same converted by llama.cpp",
+        "bert_ranker", "word_piece", "bert", "rank", kind="reranker",
+    ),
+    Case(
         "xlm-roberta-ranker", "bge-reranker-v2-m3",
         "xlm_roberta_ranker", "unigram", "bert", "rank", kind="reranker",
     ),

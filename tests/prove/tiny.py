@@ -1,8 +1,11 @@
 """A tiny model in our engine, as its case has it or with one setting changed."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,16 @@ from sqlembed.weights.convert import convert
 from sqlembed.weights.manifest import Manifest, Role
 from sqlembed.weights.stack import Dense
 
+COSINE = 0.999
+"""Of every text at f16 at least. Measured: 0.99998."""
+PEARSON = 0.999
+"""Of the scores of all pairs at least. Measured: 0.99998."""
 CONTEXT = 512
 ROLES: tuple[Role, ...] = ("document", "query")
 
 Floats = npt.NDArray[np.float32]
+Load = Callable[..., Model]
+"""The fixture that loads a tiny model, with changes to its manifest as keywords."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +107,23 @@ class Tiny:
                 beside.path(target, beside.HEADS).unlink(missing_ok=True)
         return target
 
-    def ours(self, model: Model, key: str) -> Floats:
+    def ours(self, model: Model, key: str, texts: Sequence[str] = TEXTS) -> Floats:
         """The vectors that *model* gives in place of ``reference[key]``."""
         role, _, width = key.partition("-")
         if not width:
-            return model.embed(TEXTS, role)
+            return model.embed(texts, role)
         if self.case.dimensions:
-            return cut(model.embed(TEXTS, role), int(width), normed=model.manifest.layer_norm)
-        return model.embed(TEXTS, role, int(width))
+            return cut(model.embed(texts, role), int(width), normed=model.manifest.layer_norm)
+        return model.embed(texts, role, int(width))
 
     def scores(self, model: Model) -> Floats:
         """The scores that *model* gives to the pairs."""
-        return np.array([model.score(query, [document])[0] for query, document in PAIRS])
+        return np.concatenate(
+            [
+                model.score(query, [document for _, document in pairs])
+                for query, pairs in groupby(PAIRS, key=itemgetter(0))
+            ]
+        )
 
 
 def cosines(ours: Floats, reference: Floats) -> Floats:

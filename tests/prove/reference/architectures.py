@@ -91,7 +91,10 @@ def jina_bert_ranker(tokens: int) -> JinaBert:
 def nomic_bert(tokens: int) -> PreTrainedModel:
     """NomicBertModel: rotary positions, SwiGLU, no biases."""
     config = NomicBertConfig(vocab_size=tokens, max_position_embeddings=2048, **OURS)
-    return seeded(NomicBertModel(config, add_pooling_layer=False))
+    model = seeded(NomicBertModel(config, add_pooling_layer=False))
+    with torch.no_grad():  # else its vectors have a mean of 0, and a layer norm changes nothing
+        model.layers[-1].post_mlp_layernorm.bias.add_(0.5)
+    return model
 
 
 def modern_bert(tokens: int) -> PreTrainedModel:
@@ -154,20 +157,23 @@ def gemma(tokens: int) -> PreTrainedModel:
         use_bidirectional_attention=True,
         **_decoder() | {"num_hidden_layers": 6},
     )
-    return seeded(Gemma3TextModel(config))
+    # Its embeddings are multiplied by the root of the width.
+    return seeded(Gemma3TextModel(config), embedding=0.5 / WIDTH**0.5)
 
 
 WINDOW = 32
 """Tokens that a layer of Gemma's and ModernBERT's sees, so that a text of a line or two is more."""
 
 
-def seeded(model: Model, seed: int = 7) -> Model:
+def seeded(model: Model, *, embedding: float = 0.5) -> Model:
     """*model* with weights that let every part of it move the result.
 
     Those that transformers begins with are so small that attention is nearly even, and biases
     and norms do nothing: another pooling or mask would hardly be seen.
+
+    :param embedding: the standard deviation of token embeddings
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(7)
 
     def normal(parameter: torch.Tensor, deviation: float) -> torch.Tensor:
         return torch.randn(parameter.shape, generator=generator) * deviation
@@ -179,7 +185,7 @@ def seeded(model: Model, seed: int = 7) -> Model:
             elif parameter.ndim == 1:
                 parameter.copy_(normal(parameter, 0.1))
             elif "embed" in name:
-                parameter.copy_(normal(parameter, 0.5))
+                parameter.copy_(normal(parameter, embedding))
             else:
                 parameter.copy_(normal(parameter, 1.4 / parameter.shape[-1] ** 0.5))
     return model.eval()

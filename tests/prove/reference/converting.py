@@ -1,17 +1,16 @@
-"""Convert one tiny model with llama.cpp's own converter: ``converting.py NAME PLACE LLAMA_CPP``.
+"""Convert tiny models with llama.cpp's own converter, as its package has it.
 
 The converter knows a tokenizer's cuts by a hash of what the real vocabulary gives for a text, which
 no small vocabulary has. So their name, which it would look up, is told it; the rest is unpatched.
 """
 
-import json
 import runpy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from cases import BY_NAME
+from cases import Case
 
 CUTS = {
     "word_piece": "jina-v2-en",
@@ -22,30 +21,33 @@ CUTS = {
     "byte_fallback_of_gemma": "default",
 }
 """What llama.cpp calls each family's cuts before the pieces."""
+NAMED = {"qwen3-reranker"}
+"""Cases that the converter knows by the name of their directory."""
 
 
-def main(name: str, place: Path, llama_cpp: Path) -> None:
-    """Write PLACE/NAME.gguf at f16."""
-    case = BY_NAME[name]
+def convert(cases: Sequence[Case], directory: Path, llama_cpp: Path) -> None:
+    """Write DIRECTORY/NAME/NAME.gguf at f16 for each case.
+
+    :param llama_cpp: the directory of ``convert_hf_to_gguf.py``
+    :raises SystemExit: the converter refuses one
+    """
     sys.path[:0] = [str(llama_cpp), str(llama_cpp / "gguf-py")]
     from conversion.base import TextModel
 
-    TextModel.get_vocab_base_pre = lambda self, tokenizer: CUTS[case.tokenizer]
-    source = place / "weights"
-    if name == "qwen3-reranker":  # the converter knows it by the directory's name
-        source = source.rename(place / "qwen3-reranker")
-    sys.argv = [
-        "convert_hf_to_gguf.py",
-        str(source),
-        "--outfile",
-        str(place / f"{name}.gguf"),
-        "--outtype",
-        "f16",
-    ]
-    if case.inside:
-        sys.argv.append("--sentence-transformers-dense-modules")
-    runpy.run_path(str(llama_cpp / "convert_hf_to_gguf.py"), run_name="__main__")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    for case in cases:
+        place = directory / case.name
+        source = place / "weights"
+        if case.name in NAMED:
+            (place / case.name).symlink_to(source)
+            source = place / case.name
+        options = ["--outfile", str(place / f"{case.name}.gguf"), "--outtype", "f16"]
+        if case.inside:
+            options.append("--sentence-transformers-dense-modules")
+        command = ["convert_hf_to_gguf.py", str(source), *options]
+        cuts = CUTS[case.tokenizer]
+        with (
+            mock.patch.object(TextModel, "get_vocab_base_pre", lambda self, tokenizer, cuts=cuts: cuts),
+            mock.patch.object(sys, "argv", command),
+        ):
+            runpy.run_path(str(llama_cpp / command[0]), run_name="__main__")
+        print("converted", case.name, flush=True)

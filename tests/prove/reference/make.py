@@ -7,26 +7,19 @@ converter makes it, ``NAME.gguf``.
 """
 
 import csv
-import json
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import converting
 import embedders
 import rankers
+import vocabularies
 from cases import CASES, TEXTS, Case
 from transformers import PreTrainedTokenizerBase
-
-import vocabularies
-
-AT_ONCE = 2
-"""Conversions; most of their time is importing torch."""
-
 
 def main(directory: Path, sms: Path, llama_cpp: Path) -> None:
     """Make all cases below *directory*."""
@@ -40,9 +33,7 @@ def main(directory: Path, sms: Path, llama_cpp: Path) -> None:
         make = rankers.make if case.kind == "reranker" else embedders.make
         make(case, tokenizer, weights)
         print("made", case.name, flush=True)
-    theirs = [case for case in CASES if case.converter == "llama.cpp"]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        list(pool.map(lambda case: convert(case, directory / case.name, llama_cpp), theirs))
+    converting.convert([case for case in CASES if case.converter == "llama.cpp"], directory, llama_cpp)
 
 
 def corpus(sms: Path) -> list[str]:
@@ -60,19 +51,6 @@ def trained(case: Case, lines: list[str], weights: Path) -> PreTrainedTokenizerB
     if case.tokenizer in ("unigram", "byte_fallback_of_gemma"):
         return train(lines, weights)
     return train(lines)
-
-
-def convert(case: Case, place: Path, llama_cpp: Path) -> None:
-    """Have llama.cpp's converter make the GGUF."""
-    command = [sys.executable, str(Path(__file__).with_name("converting.py"))]
-    done = subprocess.run(
-        [*command, case.name, str(place), str(llama_cpp)], capture_output=True, text=True
-    )
-    if done.returncode:
-        print(f"llama.cpp's converter refuses {case.name}:\n{done.stderr[-2000:]}", flush=True)
-        (place / "refused.txt").write_text(done.stderr)
-    else:
-        print("converted", case.name, flush=True)
 
 
 if __name__ == "__main__":
