@@ -12,8 +12,6 @@ from pathlib import Path
 
 import datasets
 
-from sqlembed.weights.convert import convert
-
 HERE = Path(__file__).parent
 ENVIRONMENT = HERE.parents[1] / ".venv-references"
 READY = ENVIRONMENT / ".ready"
@@ -57,4 +55,6 @@ def build(target: Path, sms: Path) -> None:
         text=True,
     )
     if done.returncode:
-        raise RuntimeError(f"reference/make.py fails:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        raise RuntimeError(
+            f"reference/make.py fails:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        )

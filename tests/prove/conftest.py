@@ -12,6 +12,7 @@ from tiny import Load, Tiny
 
 from sqlembed.engine.model import Model
 
+
 @pytest.fixture(scope="session")
 def proofs() -> Path:
     """The directory of tiny models, built if need be."""

@@ -46,7 +46,9 @@ def convert(cases: Sequence[Case], directory: Path, llama_cpp: Path) -> None:
         command = ["convert_hf_to_gguf.py", str(source), *options]
         cuts = CUTS[case.tokenizer]
         with (
-            mock.patch.object(TextModel, "get_vocab_base_pre", lambda self, tokenizer, cuts=cuts: cuts),
+            mock.patch.object(
+                TextModel, "get_vocab_base_pre", lambda self, tokenizer, cuts=cuts: cuts
+            ),
             mock.patch.object(sys, "argv", command),
         ):
             runpy.run_path(str(llama_cpp / command[0]), run_name="__main__")

@@ -10,7 +10,6 @@ import architectures
 import numpy as np
 import torch
 from cases import TEXTS, Case, Dense
-from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Dense as DenseModule
 from sentence_transformers.models import Pooling, Transformer
@@ -25,7 +24,8 @@ def make(case: Case, tokenizer: PreTrainedTokenizerBase, weights: Path) -> None:
     model = getattr(architectures, case.model)(len(tokenizer))
     model.save_pretrained(weights)
     texts = {
-        role: [case.prompts.get(role, "") + text for text in TEXTS] for role in ("document", "query")
+        role: [case.prompts.get(role, "") + text for text in TEXTS]
+        for role in ("document", "query")
     }
     found: dict[str, np.ndarray] = {}
     for width, encode in encoders(case, model, tokenizer, weights).items():

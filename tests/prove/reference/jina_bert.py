@@ -21,7 +21,9 @@ class Attention(nn.Module):
         """Make the four matrices and the norm."""
         super().__init__()
         self.heads = heads
-        self.self = nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value")})
+        self.self = nn.ModuleDict(
+            {name: nn.Linear(width, width) for name in ("query", "key", "value")}
+        )
         self.output = nn.ModuleDict(
             {"dense": nn.Linear(width, width), "LayerNorm": nn.LayerNorm(width, epsilon)}
         )

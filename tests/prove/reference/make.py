@@ -21,6 +21,7 @@ import vocabularies
 from cases import CASES, TEXTS, Case
 from transformers import PreTrainedTokenizerBase
 
+
 def main(directory: Path, sms: Path, llama_cpp: Path) -> None:
     """Make all cases below *directory*."""
     torch.set_num_threads(1)
@@ -33,7 +34,9 @@ def main(directory: Path, sms: Path, llama_cpp: Path) -> None:
         make = rankers.make if case.kind == "reranker" else embedders.make
         make(case, tokenizer, weights)
         print("made", case.name, flush=True)
-    converting.convert([case for case in CASES if case.converter == "llama.cpp"], directory, llama_cpp)
+    converting.convert(
+        [case for case in CASES if case.converter == "llama.cpp"], directory, llama_cpp
+    )
 
 
 def corpus(sms: Path) -> list[str]:

@@ -10,6 +10,7 @@ from cases import PAIRS, TEMPLATE, Case
 from jina_bert import JinaBert
 from transformers import PreTrainedTokenizerBase
 
+
 def make(case: Case, tokenizer: PreTrainedTokenizerBase, weights: Path) -> None:
     """Write the model's directory, and beside it token ids and the scores of ``PAIRS``."""
     model = getattr(architectures, case.model)(len(tokenizer))

@@ -156,4 +156,3 @@ def _sentences(lines: Sequence[str], **options: object) -> bytes:
         **options,
     )
     return written.getvalue()
-
