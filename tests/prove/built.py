@@ -17,7 +17,11 @@ ENVIRONMENT = HERE.parents[1] / ".venv-references"
 READY = ENVIRONMENT / ".ready"
 PYTHON = ENVIRONMENT / "bin" / "python"
 CONVERTER = ENVIRONMENT / "llama.cpp"
-SCRIPTS = [HERE / "cases.py", *sorted((HERE / "reference").glob("*.py"))]
+MAKERS = [
+    HERE / "cases.py",
+    *sorted(path for path in HERE.glob("reference/*.py") if path.name != "real_weights.py"),
+]
+"""What the tiny models are made by."""
 
 
 def directory() -> Path:
@@ -29,32 +33,36 @@ def directory() -> Path:
     made = ENVIRONMENT / "proofs" / state(sms)
     if not made.is_dir():
         made.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=made.parent) as partial:
-            build(Path(partial), sms)
+        with tempfile.TemporaryDirectory(
+            dir=made.parent,
+            ignore_cleanup_errors=True,  # renamed, it is gone
+        ) as partial:
+            run("make.py", Path(partial), sms, CONVERTER)
             os.rename(partial, made)
-            Path(partial).mkdir()  # for the context to remove
     return made
 
 
 def state(sms: Path) -> str:
     """A digest of all that the result depends on."""
     digest = hashlib.sha256(READY.read_bytes())
-    for path in [*SCRIPTS, HERE.parent / "truth" / "all-MiniLM-L6-v2.json", sms]:
+    for path in [*MAKERS, HERE.parent / "truth" / "all-MiniLM-L6-v2.json", sms]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def build(target: Path, sms: Path) -> None:
-    """Run the references' side."""
-    command = [PYTHON, HERE / "reference" / "make.py", target, sms, CONVERTER]
-    offline = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+def run(script: str, *arguments: Path) -> None:
+    """Run a script of ``reference/`` in its environment.
+
+    :raises RuntimeError: it fails; the message is what it said
+    """
+    # Its modules are its own: `datasets` of our examples is not the library of that name.
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    offline = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(
-        [str(part) for part in command],
-        env=os.environ | offline,
+        [str(part) for part in (PYTHON, HERE / "reference" / script, *arguments)],
+        env=outside | offline,
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        raise RuntimeError(
-            f"reference/make.py fails:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        )
+        raise RuntimeError(f"{script} fails:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
