@@ -27,6 +27,7 @@ test: $(READY) $(EXTENSION) $(HOSTS)/.ready $(SERVERS)/.ready $(REFERENCES)/.rea
 prove: $(READY) $(REFERENCES)/.ready
 	$(BIN)/sqlembed pull all-MiniLM-L6-v2 multilingual-e5-small judge-nli
 	$(BIN)/python examples/datasets.py
+	PYTHONPATH=examples $(BIN)/python tests/prove/figures.py
 	PYTHONPATH=examples $(BIN)/python tests/prove/real.py
 
 # Longer than in `make test`: both sides of the protocol read what makes no sense.

@@ -39,6 +39,8 @@ class Dense:
     give: int
     activation: str = "identity"
     bias: bool = False
+    tensor: str = "linear"
+    """What it is called there."""
     width: int | None = None
     """Of several heads the one that serves this width (stella)."""
 
@@ -175,7 +177,11 @@ CASES = [
     ),
     Case(
         "jina-bert-ranker", "jina-reranker-v1-tiny-en",
-        "jina_bert_ranker", "byte_pairs_of_roberta", "jina-bert-v2", "rank", kind="reranker",
+        "jina_bert_ranker", "byte_pairs_of_roberta", "jina-bert-v2", "cls", kind="reranker",
+        dense=(
+            Dense("model.safetensors", WIDTH, WIDTH, "tanh", True, "bert.pooler.dense"),
+            Dense("model.safetensors", WIDTH, 1, bias=True, tensor="classifier"),
+        ),
     ),
     Case(
         "qwen3-reranker", "Qwen3-Reranker-0.6B",

@@ -71,7 +71,8 @@ class Tiny:
                 "prompts": case.prompts,
                 "end": case.end,
                 "dense": tuple(
-                    Dense(d.path, d.read, d.give, d.activation, d.bias, d.width) for d in case.dense
+                    Dense(d.path, d.read, d.give, d.activation, d.bias, d.tensor, d.width)
+                    for d in case.dense
                 ),
                 "dimensions": case.dimensions,
                 "layer_norm": case.layer_norm,

@@ -84,7 +84,7 @@ def jina_bert(tokens: int) -> JinaBert:
 
 
 def jina_bert_ranker(tokens: int) -> JinaBert:
-    """jina-reranker-v1's: that encoder, and one matrix on the first token."""
+    """jina-reranker-v1's: that encoder, and BERT's head."""
     return seeded(JinaBert(tokens, WIDTH, HEADS, INNER, LAYERS, labels=1))
 
 

@@ -75,7 +75,7 @@ class Layer(nn.Module):
 
 
 class JinaBert(nn.Module):
-    """The encoder, with a classifier on the first token where *labels* are asked for."""
+    """The encoder, and where *labels* are asked for BERT's head on the first token."""
 
     def __init__(
         self, tokens: int, width: int, heads: int, inner: int, layers: int, labels: int = 0
@@ -94,6 +94,7 @@ class JinaBert(nn.Module):
         self.encoder = nn.ModuleDict(
             {"layer": nn.ModuleList(Layer(width, heads, inner, epsilon) for _ in range(layers))}
         )
+        self.pooler = nn.ModuleDict({"dense": nn.Linear(width, width)}) if labels else None
         self.classifier = nn.Linear(width, labels) if labels else None
 
     def forward(self, ids: list[int]) -> torch.Tensor:
@@ -104,6 +105,10 @@ class JinaBert(nn.Module):
         for layer in self.encoder["layer"]:
             x = layer(x)
         return x
+
+    def classify(self, ids: list[int]) -> torch.Tensor:
+        """The logits of one text or pair, of shape (labels,)."""
+        return self.classifier(self.pooler["dense"](self(ids)[0]).tanh())
 
     def save_pretrained(self, directory: Path) -> None:
         """Write what llama.cpp's converter reads."""
@@ -123,4 +128,9 @@ class JinaBert(nn.Module):
             "feed_forward_type": "geglu",
         }
         (directory / "config.json").write_text(json.dumps(config))
-        save_file(dict(self.state_dict()), directory / "model.safetensors")
+        prefix = "bert." if self.classifier else ""
+        stored = {
+            name if name.startswith("classifier") else prefix + name: tensor
+            for name, tensor in self.state_dict().items()
+        }
+        save_file(stored, directory / "model.safetensors")

@@ -35,7 +35,7 @@ def classified_by_jina(
 ) -> tuple[float, list[int]]:
     """The sigmoid of JinaBERT's label, and the ids it read."""
     ids = tokenizer(query, document)["input_ids"]
-    return torch.sigmoid(model.classifier(model(ids)[0])[0]).item(), ids
+    return torch.sigmoid(model.classify(ids)[0]).item(), ids
 
 
 def answered(
