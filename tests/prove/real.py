@@ -192,9 +192,10 @@ def write(checkpoint: Checkpoint, weights: Path) -> None:
     )
     definition = json.loads(checkpoint.tokenizer) | {"truncation": None, "padding": None}
     (weights / "tokenizer.json").write_text(json.dumps(definition))
-    (weights / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"})
-    )
+    specials = {added["content"] for added in definition["added_tokens"]}
+    (pad,) = specials & {"[PAD]", "<pad>"}
+    named = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": pad}
+    (weights / "tokenizer_config.json").write_text(json.dumps(named))
 
 
 if __name__ == "__main__":
