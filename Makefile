@@ -7,20 +7,29 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 HOSTS := .venv-hosts
 SERVERS := .venv-servers
+REFERENCES := .venv-references
 EXTENSION := sqlembed/extension/sqlembed.so
 
-.PHONY: demo test fuzz crash lint bench quality clean
+.PHONY: demo test prove fuzz crash lint bench quality clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
 # Weights and data sets are fetched here, once; no test reads the network.
-test: $(READY) $(EXTENSION) $(HOSTS)/.ready $(SERVERS)/.ready lint
+test: $(READY) $(EXTENSION) $(HOSTS)/.ready $(SERVERS)/.ready $(REFERENCES)/.ready lint
 	@.ci/debian gcc 'gcc --version' valgrind 'valgrind --version'
 	$(BIN)/sqlembed pull all-MiniLM-L6-v2 multilingual-e5-small judge-nli glove-6b-50d \
 	    SmolLM2-135M-Instruct
 	$(BIN)/python examples/datasets.py
 	$(BIN)/python -m pytest
+
+# Longer than in `make test`, which has tiny models: real weights against their references, over a
+# thousand real texts each.
+prove: $(READY) $(REFERENCES)/.ready
+	$(BIN)/sqlembed pull all-MiniLM-L6-v2 multilingual-e5-small judge-nli
+	$(BIN)/python examples/datasets.py
+	PYTHONPATH=examples $(BIN)/python tests/prove/figures.py
+	PYTHONPATH=examples $(BIN)/python tests/prove/real.py
 
 # Longer than in `make test`: both sides of the protocol read what makes no sense.
 FUZZ_SECONDS ?= 300
@@ -86,5 +95,15 @@ $(SERVERS)/.ready: Makefile | $(READY)
 	    --python $(SERVERS)/bin/python install -qq "xllamacpp>=2026.10,<2027"; \
 	then touch $@; else echo "llama.cpp's server is left out." >&2; fi
 
+# What models are compared with: transformers and sentence-transformers on torch for CPUs, and
+# llama.cpp's own converter. 1.4 GB, one to three minutes.
+$(REFERENCES)/.ready: Makefile tests/prove/fetch_converter.py | $(READY)
+	@if $(PYTHON) -m venv --without-pip $(REFERENCES) && $(BIN)/python -m pip \
+	    --python $(REFERENCES)/bin/python install -qq torch==2.13.0 transformers==5.24.0 \
+	    sentence-transformers==6.2.0 sentencepiece==0.2.3 protobuf PyYAML requests \
+	    && $(BIN)/python tests/prove/fetch_converter.py $(REFERENCES)/llama.cpp; \
+	then $(BIN)/python -m pip --python $(REFERENCES)/bin/python freeze > $@; \
+	else echo "Proofs against transformers are left out." >&2; fi
+
 clean:
-	rm -rf $(VENV) $(HOSTS) $(SERVERS) fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(HOSTS) $(SERVERS) $(REFERENCES) fuzz build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

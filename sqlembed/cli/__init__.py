@@ -22,6 +22,7 @@ VERBS = {
     "status": "Show a database's indexes, and how much of them waits.",
     "check": "Say what is wrong with a database's indexes, and put it right.",
     "pull": "Get a model's weights and install them.",
+    "verify": "Say what is proven of a model on this machine, and what is not.",
     "probe": "Print the probes of a model on a server, for its manifest.",
     "models": "Show every model known here.",
     "convert": "Turn a model's directory or file into a GGUF.",

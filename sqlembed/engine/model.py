@@ -111,6 +111,10 @@ class Model(Reader):
         """Texts that wait to be computed by lane, ``urgent`` and ``backlog``."""
         return self._scheduler.waiting()
 
+    def metadata(self, key: str) -> str | None:
+        """What its GGUF says under *key*; None where it says nothing."""
+        return self._weights.metadata(key)
+
     def close(self) -> None:
         """Wait for what runs, then give the memory back."""
         self._scheduler.close()
