@@ -21,7 +21,7 @@ test: $(READY) $(EXTENSION) $(HOSTS)/.ready $(SERVERS)/.ready $(REFERENCES)/.rea
 	$(BIN)/sqlembed pull all-MiniLM-L6-v2 multilingual-e5-small judge-nli glove-6b-50d \
 	    SmolLM2-135M-Instruct
 	$(BIN)/python examples/datasets.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 # Longer than in `make test`, which has tiny models: real weights against their references, over a
 # thousand real texts each.
