@@ -40,48 +40,32 @@ struct bert {
 #ifdef __x86_64__
 #include <immintrin.h>
 
+#define PRAGMA(text) _Pragma(#text)
+#ifdef __clang__
+#define FOR(targets) \
+  PRAGMA(clang attribute push(__attribute__((target(targets))), apply_to = function))
+#define END PRAGMA(clang attribute pop)
+#else
+#define FOR(targets) PRAGMA(GCC push_options) PRAGMA(GCC target(targets))
+#define END PRAGMA(GCC pop_options)
+#endif
+
+FOR("avx2,fma,f16c")
 #define NAME(name) name##_avx2
 #define LANES 8
 #define ROWS 6
 #define WIDEN(from) ((vector)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(from))))
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#endif
 #include "bert_layers.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#undef NAME
-#undef LANES
-#undef ROWS
-#undef WIDEN
+END
 
+FOR("avx512f,avx2,fma,f16c")
 #define NAME(name) name##_avx512
 #define LANES 16
 #define ROWS 12
 #define WIDEN(from) \
   ((vector)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)(from))))
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma,f16c"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx2,fma,f16c")
-#endif
 #include "bert_layers.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#undef NAME
-#undef LANES
-#undef ROWS
-#undef WIDEN
+END
 
 #elif defined(__aarch64__)
 #include <arm_neon.h>

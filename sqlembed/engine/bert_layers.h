@@ -292,3 +292,7 @@ static void encode(const struct bert *bert, float *rows, const int32_t *starts, 
 #undef softmax
 #undef attend
 #undef encode
+#undef NAME
+#undef LANES
+#undef ROWS
+#undef WIDEN
