@@ -19,6 +19,8 @@ from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import SqlembedError
 from sqlembed.service.daemon import Place, answers
 from sqlembed.weights import manifest, receipt
+from sqlembed.weights.manifest import Manifest
+from sqlembed.weights.static_table import ARCHITECTURE as STATIC
 
 PACKAGES = ("sqlite-vec", "llama-cpp-python", "tokenizers", "numpy")
 
@@ -90,15 +92,14 @@ def model(engine: LocalEngine, problems: list[str]) -> dict[str, str]:
     try:
         engine.load(name)
         space = engine.space(name)
-        server = manifest.find(name).server
-        state = (
-            f"on the server {server.url}, probes right"
-            if server
-            else f"{receipt.read_receipt(name).file_type}, hash and probes right"
-        )
+        found = manifest.find(name)
+        right = "probes right" if found.probes else "it has no probes"
+        if found.server:
+            state = f"on the server {found.server.url}, {right}"
+        else:
+            state = f"{receipt.read_receipt(found.base).file_type}, hash right, {right}"
+            facts["computed"] = computed(found)
         facts["model"] = f"{name}, {space.dimension} dimensions, {state}"
-        if not server:
-            facts["computed"] = computed(name)
         rerankers = [row for row in engine.models() if "rerank" in (row.used_for or "")]
         for row in rerankers:
             late = "cosine" if manifest.find(row.name).server else "late interaction"
@@ -110,13 +111,15 @@ def model(engine: LocalEngine, problems: list[str]) -> dict[str, str]:
     return facts
 
 
-def computed(name: str) -> str:
-    """By whose arithmetic the model *name* is computed, and why."""
-    found, way = manifest.find(name), computing.way(name)
-    if computing.own_contents(found, receipt.gguf_path(name)):
-        return f"by our own arithmetic, {way.batch_tokens} tokens a batch"
-    against = computing.reason_against(found, receipt.gguf_path(name)) or "that was chosen"
-    return f"by llama.cpp, {way.batch_tokens} tokens a batch, as {against}"
+def computed(found: Manifest) -> str:
+    """By whose arithmetic a model is computed, and why."""
+    if found.architecture == STATIC:
+        return "by looking its words up in a table"
+    path, batch = receipt.gguf_path(found.base), computing.way(found.base).batch_tokens
+    if computing.own_contents(found, path):
+        return f"by our own arithmetic, {batch} tokens a batch"
+    against = computing.reason_against(found, path) or "that was chosen"
+    return f"by llama.cpp, {batch} tokens a batch, as {against}"
 
 
 def cache(engine: LocalEngine, problems: list[str]) -> dict[str, str]:

@@ -52,7 +52,7 @@ def keep(name: str, found: Way) -> None:
 
 def own_contents(manifest: Manifest, path: Path) -> Contents | None:
     """The tensors of the model at *path*, if our own arithmetic computes it, and not llama.cpp."""
-    if manifest.architecture != bert.ARCHITECTURE or way(manifest.name).arithmetic != "own":
+    if manifest.architecture != bert.ARCHITECTURE or way(manifest.base).arithmetic != "own":
         return None
     return None if reason_against(manifest, path) else gguf_tensors.read(path)
 

@@ -117,4 +117,13 @@ def test_doctor_on_the_real_model(run, monkeypatch):
     monkeypatch.delenv("SQLEMBED_MODEL")
     facts = json.loads(run("doctor", "--json").stdout)
     assert facts["problems"] == []
-    assert facts["model"] == "all-MiniLM-L6-v2, 384 dimensions, f16, hash and probes right"
+    assert facts["model"] == "all-MiniLM-L6-v2, 384 dimensions, f16, hash right, probes right"
+
+
+@pytest.mark.model
+def test_doctor_says_who_computes_a_table_and_an_alias(run, monkeypatch):
+    monkeypatch.setenv("SQLEMBED_DATA", str(REAL_DATA))
+    monkeypatch.setenv("SQLEMBED_MODEL", "glove-6b-50d")
+    facts = json.loads(run("doctor", "--json").stdout)
+    assert facts["problems"] == []
+    assert facts["computed"] == "by looking its words up in a table"
