@@ -208,8 +208,9 @@ def installed(manifest: Manifest, path: Path, work: Path) -> Iterator[apsw.Conne
     Its manifest has no probes, which would refuse the worst of them.
     """
     prompts = "".join(f"{role} = {json.dumps(text)}\n" for role, text in manifest.prompts.items())
-    before = os.environ.get("SQLEMBED_DATA")
-    os.environ["SQLEMBED_DATA"] = str(work / "data")
+    before = {name: os.environ.get(name) for name in ("SQLEMBED_DATA", "SQLEMBED_ARITHMETIC")}
+    # It rounds what it multiplies as well as the weights, so it shows the greater loss.
+    os.environ |= {"SQLEMBED_DATA": str(work / "data"), "SQLEMBED_ARITHMETIC": "llama.cpp"}
     (work / "data/models").mkdir(parents=True, exist_ok=True)
     (work / f"data/models/{MODEL}.toml").write_text(
         f'name = "{MODEL}"\nsummary = ""\nkind = "{manifest.kind}"\narchitecture = "bert"\n'
@@ -223,8 +224,9 @@ def installed(manifest: Manifest, path: Path, work: Path) -> Iterator[apsw.Conne
             yield connection
     finally:
         engine.close()
-        os.environ.pop("SQLEMBED_DATA")
-        os.environ.update({"SQLEMBED_DATA": before} if before else {})
+        for name, value in before.items():
+            os.environ.pop(name)
+            os.environ |= {} if value is None else {name: value}
 
 
 def embedded(connection: apsw.Connection, sql: str, given: Sequence[str]) -> Vectors:
