@@ -46,6 +46,9 @@ def test_our_manifest_is_whole(own: Path, name: str) -> None:
         assert not found.probes and not found.recommended
         return
     assert all(len(sha256) == 64 for sha256 in found.source.sha256.values())
+    if found.kind == "generator":  # what it writes is compared by tests, and has no vector
+        assert not found.probes
+        return
     assert len(found.probes) >= 4
     for probe in found.probes:
         if found.kind == "embedder":
