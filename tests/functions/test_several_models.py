@@ -18,7 +18,8 @@ def several(fake_data: Path) -> None:
         ("brief", 'tokens = [0, 8]\naliases = ["sms", "us/brief"]'),
         ("long", "tokens = [9, 4000]"),
         ("longest", "tokens = [9, 9000]"),
-        ("absent", "tokens = [9, 10]"),
+        ("middle", "tokens = [9, 10]"),
+        ("absent", "tokens = [9, 50]"),
     ):
         install_fake(name)
         path = receipt.gguf_path(name).with_suffix(".toml")

@@ -37,6 +37,7 @@ def test_word_pieces(tmp_path: Path) -> None:
     assert made._separable
     for text in (
         "the foxy[PAD]fox \x1c foxs!",
+        "fo\x1cx",
         "a\x00b [UNK] [CLS]fox",
         "",
         "  ",
