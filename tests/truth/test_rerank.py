@@ -43,7 +43,7 @@ def test_rerank_gains_on_the_chatterbot_pairs(real: Sql) -> None:
         dense[n] = real("SELECT -distance FROM knn('answers', ?, 108) ORDER BY id", question)
         answers = [answer for _, answer in pairs]
         late[n] = real.engine.rerank(question, answers, None)
-    assert reciprocal_ranks(dense).mean() == pytest.approx(0.93, abs=0.01)
+    assert reciprocal_ranks(dense).mean() == pytest.approx(0.935, abs=0.01)
     gain = reciprocal_ranks(late).mean() - reciprocal_ranks(dense).mean()
     assert gain >= 0.005
 
