@@ -1,6 +1,6 @@
 """Which tokens may come next, where an answer has to follow a grammar or a JSON schema.
 
-llguidance, and not llama.cpp's own grammars: in these a few thousand parentheses, or a token that
+llguidance, and not llama.cpp's own grammars: in these very many parentheses, or a token that
 no rule allows, end the process, and their JSON schemas let line breaks into strings and leave out
 what they do not know. llguidance refuses in words. The one file that imports it.
 """
