@@ -170,7 +170,7 @@ class ReadingContext:
         self._words = weights.tokens
         self._room = room
         self._kept: list[int] = []
-        """Tokens of whole steps, whose keys and values are in the context."""
+        """The tokens of the prompt before, whose keys and values are in the context."""
         self._length = 0
 
     def read(self, prompt: Sequence[int], stopped: Callable[[], bool]) -> tuple[int, Logits | None]:
@@ -186,8 +186,7 @@ class ReadingContext:
                 return kept, None
             step = prompt[begin : begin + STEP_TOKENS]
             logits = self._compute(step, last=begin + STEP_TOKENS >= len(prompt))
-            if len(step) == STEP_TOKENS:
-                self._kept += step
+            self._kept += step
         return kept, logits
 
     def read_on(self, token: int) -> Logits:
