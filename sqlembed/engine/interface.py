@@ -126,6 +126,21 @@ class Engine(Protocol):
     def generate(self, prompt: str, options: GenerationOptions) -> Generation:
         """An answer to *prompt*, written by a generator."""
 
+    def sample_size(self, model: str | None) -> int:
+        """How many texts *model* wants to read before any other; 0 for one that needs none.
+
+        Of ``NAME@DIGEST`` as well, which has read them.
+        """
+
+    def sample(self, texts: Sequence[str], model: str | None) -> tuple[str, bytes]:
+        """Have *model* read *texts* as a sample: its name after that, and what it made of them."""
+
+    def knows_sample(self, model: str) -> bool:
+        """Whether *model* can embed here, without being given what it made of its sample."""
+
+    def learn_sample(self, model: str, made: bytes) -> None:
+        """Give *model*, ``NAME@DIGEST``, what it once made of its sample."""
+
     def load(self, model: str) -> None:
         """Bring *model* into memory now."""
 

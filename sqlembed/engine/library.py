@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition, Lock
@@ -14,8 +14,11 @@ from sqlembed.engine.interface import ModelState
 from sqlembed.engine.memory import AnyGenerator, AnyModel, Budget, Loaded, Resident
 from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.model import Model
+from sqlembed.engine.pooling import Vectors
+from sqlembed.engine.samples import Samples
 from sqlembed.engine.space import Space
 from sqlembed.engine.static import StaticModel
+from sqlembed.engine.two_stage import TwoStage
 from sqlembed.errors import InputError, ModelMissingError
 from sqlembed.weights import manifest, receipt
 from sqlembed.weights.manifest import Manifest
@@ -59,6 +62,7 @@ class Library:
         self._loading = Lock()
         self._reaching: dict[str, Lock] = {}
         self._chosen_reranker: tuple[int, str] | None = None
+        self.samples = Samples()
 
     def manifest(self, name: str) -> Manifest:
         """The manifest of *name*, which may be ``NAME:WIDTH``.
@@ -97,7 +101,20 @@ class Library:
                 f" use {self.default}, or generate()"
             )
         with self.hold(name) as model:
+            if isinstance(model, TwoStage):
+                found = self.manifest(name)
+                model = model.after(found, self.samples.get(found.name))
             yield cast(AnyModel, model)
+
+    def sample(self, name: str, texts: Sequence[str]) -> tuple[str, Vectors]:
+        """Have the model *name*, which reads a sample, read *texts* as one.
+
+        :returns: the name of the model after that sample, and what it made of it
+        """
+        with self.hold(name) as model:
+            assert isinstance(model, TwoStage)
+            made = model.sample(texts)
+        return self.samples.add(model.manifest, made), made
 
     @contextmanager
     def generator(self, name: str | None) -> Iterator[AnyGenerator]:
@@ -358,6 +375,8 @@ class Library:
 def _of_kind(found: Manifest) -> Callable[[Manifest, Path], Resident]:
     if found.architecture == STATIC:
         return StaticModel
+    if found.corpus is not None:
+        return TwoStage
     if found.kind != "generator":
         return Model
     # Imported when first used: most processes write no texts.

@@ -216,11 +216,11 @@ class Context:
         self._wanted = wanted
         self._kept = (ones, addresses)  # llama.cpp reads them through the batch
         batch = llama_cpp.llama_batch()
-        batch.token = _pointer(self._ids, ctypes.c_int32)
-        batch.pos = _pointer(self._positions, ctypes.c_int32)
-        batch.n_seq_id = _pointer(ones, ctypes.c_int32)
-        batch.seq_id = _pointer(addresses, ctypes.POINTER(ctypes.c_int32))
-        batch.logits = _pointer(wanted, ctypes.c_int8)
+        batch.token = pointer(self._ids, ctypes.c_int32)
+        batch.pos = pointer(self._positions, ctypes.c_int32)
+        batch.n_seq_id = pointer(ones, ctypes.c_int32)
+        batch.seq_id = pointer(addresses, ctypes.POINTER(ctypes.c_int32))
+        batch.logits = pointer(wanted, ctypes.c_int8)
         self._batch = batch
 
     def use_threads(self, count: int) -> None:
@@ -292,5 +292,6 @@ class Context:
         llama_cpp.llama_free(self._context)
 
 
-def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
+def pointer(array: npt.NDArray[Any], kind: Any) -> Any:
+    """The address of an array's first element, as ctypes has it."""
     return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))

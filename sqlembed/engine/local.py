@@ -105,8 +105,9 @@ class LocalEngine:
 
     def rerank(self, query: str, documents: Sequence[str], model: str | None) -> list[float]:
         """The score of each document for *query*, high is better."""
+        found = self.library.manifest(model or self.library.reranker())
         # Of a width the whole model ranks: its tokens' vectors are of no other.
-        found = self.library.manifest(self.library.manifest(model or self.library.reranker()).base)
+        found = self.library.manifest(found.whole or found.name)
         name = found.name
         if found.server and found.kind == "embedder":
             return self._cosines(query, documents, name)
@@ -164,6 +165,31 @@ class LocalEngine:
             return []
         with self.library.embedder(self._name(model)) as loaded:
             return loaded.chunk(texts, role, chunking)
+
+    def sample_size(self, model: str | None) -> int:
+        """How many texts *model* wants to read before any other; 0 for one that needs none."""
+        found = self.library.manifest(self._name(model))
+        return found.corpus.sample if found.corpus else 0
+
+    def sample(self, texts: Sequence[str], model: str | None) -> tuple[str, bytes]:
+        """Have *model* read *texts* as a sample: its name after that, and what it made of them.
+
+        :raises InputError: there are no texts
+        """
+        name, made = self.library.sample(self._name(model), texts)
+        return name, made.astype("<f4").tobytes()
+
+    def knows_sample(self, model: str) -> bool:
+        """Whether *model* can embed here, without being given what it made of its sample."""
+        found = self.library.manifest(model)
+        return found.sampled is None or self.library.samples.get(found.name) is not None
+
+    def learn_sample(self, model: str, made: bytes) -> None:
+        """Give *model*, ``NAME@DIGEST``, what it once made of its sample.
+
+        :raises SpaceError: it is of another sample, or damaged
+        """
+        self.library.samples.learn(self.library.manifest(model), made)
 
     def load(self, model: str) -> None:
         """Bring *model* into memory now, its file checked and its probes tried.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlembed import settings
-from sqlembed.engine import bert, computing
+from sqlembed.engine import bert, computing, two_stage
 from sqlembed.engine.chunk import WITHOUT_OVERLAP, Chunk, Chunking
 from sqlembed.engine.generation import Generation, GenerationOptions
 from sqlembed.engine.late import Tokens
@@ -14,7 +14,7 @@ from sqlembed.engine.llama import MOST_TEXTS
 from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import Vectors
 from sqlembed.errors import BusyError, ModelError
-from sqlembed.weights import gguf_header
+from sqlembed.weights import beside, gguf_header
 from sqlembed.weights.manifest import Manifest, Role
 from sqlembed.weights.static_table import ARCHITECTURE as STATIC
 from sqlembed.weights.static_table import WORDS
@@ -29,6 +29,8 @@ WORD_BYTES = 1750
 """A word of the vocabulary, in llama.cpp and in the tokenizer together."""
 STATIC_WORD_BYTES = 500
 """A word of a table of static vectors, in the tokenizer."""
+SOFT_ROWS = 8
+"""Between a sample and a text, of a model of two stages."""
 ROW_FLOATS = 32
 """Floats that a context holds for each token and dimension while it computes."""
 
@@ -44,7 +46,8 @@ def needed(manifest: Manifest, path: Path) -> int:
     546 and 1,594; judge-nli 105 and 229 MB, and 173 and 320.
     A decoder takes the float for each word twice: one of 100,000 words and a room of 2,048 tokens
     took 1,686 MB with one context, and the rule says 1,833.
-    A table of static vectors has no context, and its words are in a tokenizer only.
+    A table of static vectors has no context, and its words are in a tokenizer only. Of a model of
+    two stages the first is in memory only while it reads a sample, and counts always.
     """
     counts = gguf_header.counts(path)
     if manifest.architecture == STATIC:
@@ -54,6 +57,11 @@ def needed(manifest: Manifest, path: Path) -> int:
         return path.stat().st_size + words * WORD_BYTES + _kept(manifest, counts)
     width = counts.get(f"{manifest.architecture}.embedding_length", 0)
     room = max(BATCH_TOKENS, manifest.context)
+    size = path.stat().st_size
+    if manifest.corpus is not None:
+        room, _ = two_stage.rooms(manifest.corpus, SOFT_ROWS, manifest.context)
+        first = beside.path(path, beside.FIRST)
+        size += first.stat().st_size if first.is_file() else 0
     if own := computing.own_contents(manifest, path):
         weights, context = bert.bytes_needed(own, room)
         return weights + words * WORD_BYTES + settings.threads() * context
@@ -61,7 +69,7 @@ def needed(manifest: Manifest, path: Path) -> int:
     copies = 1 if counts.get(f"{manifest.architecture}.attention.causal") == 0 else 2
     read = MOST_TEXTS if manifest.reading else room
     context = (read * copies * words + room * ROW_FLOATS * width) * FLOAT_BYTES
-    return path.stat().st_size + words * WORD_BYTES + settings.threads() * context
+    return size + words * WORD_BYTES + settings.threads() * context
 
 
 def _kept(manifest: Manifest, counts: dict[str, int]) -> int:

@@ -56,13 +56,13 @@ class Model(Reader):
                 self._tokenizer = Templated(self._tokenizer, manifest.template)
             if manifest.reading is not None:
                 words = answers(self._tokenizer, manifest)
-            room = max(BATCH_TOKENS, batch, manifest.context)
-            self._contexts = [self._context(own, room, words) for _ in range(settings.threads())]
+            most, room = self._rooms(batch)
+            self._contexts = [self._context(own, most, words) for _ in range(settings.threads())]
         except BaseException:
             self._weights.close()
             raise
         self._figures = ModelFigures(manifest.name)
-        self._scheduler = Scheduler(manifest.name, self._contexts, room=Room(batch, MOST_TEXTS))
+        self._scheduler = Scheduler(manifest.name, self._contexts, room=room)
         try:
             probes.check(self, TO_BLAME)
         except BaseException:
@@ -164,6 +164,10 @@ class Model(Reader):
     def _run(self, texts: Sequence[TokenIds], read: Callable[[Vectors], Result]) -> list[Result]:
         refuse_after_fork()
         return self._scheduler.run(texts, read)
+
+    def _rooms(self, batch: int) -> tuple[int, Room]:
+        """Tokens that a context has room for; and the room of a batch of several texts."""
+        return max(BATCH_TOKENS, batch, self.manifest.context), Room(batch, MOST_TEXTS)
 
     def _context(self, own: Bert | None, room: int, words: Sequence[int]) -> Context | BertContext:
         rank = self.manifest.pooling == "rank"

@@ -108,9 +108,14 @@ def _unusual(manifest: Manifest) -> dict[str, Any]:
         "reading": (manifest.reading, None),
         "template": (manifest.template, None),
         "cut": (manifest.is_cut, False),
+        "corpus": (_corpus(manifest), None),
         "layer_norm": (manifest.is_cut and manifest.layer_norm, False),
     }
     return {name: value for name, (value, usual) in found.items() if value != usual}
+
+
+def _corpus(manifest: Manifest) -> list[str | None] | None:
+    return [manifest.corpus.arithmetic, manifest.sampled] if manifest.corpus else None
 
 
 def _hex(vector: npt.NDArray[np.float32] | None) -> str | None:

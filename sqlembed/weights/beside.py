@@ -1,5 +1,6 @@
-"""Files that stand beside a model's GGUF since they are not in it: dense heads, its tokenizer."""
+"""Files that stand beside a model's GGUF: dense heads, its tokenizer, the stage before it."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,11 @@ HEADS = "heads.safetensors"
 """The dense layers after pooling, as float32, each by its path in the original repository."""
 TOKENIZER = "tokenizer.json"
 """The reference's own tokenizer, where the GGUF does not carry it."""
-KINDS = (HEADS, TOKENIZER)
+FIRST = "first.gguf"
+"""The stage that reads a sample's texts, of a model of two."""
+STAGES = "stages.safetensors"
+"""What stands between its stages, and after the second, as float32."""
+KINDS = (HEADS, TOKENIZER, FIRST, STAGES)
 INSIDE = ("dense_2.weight", "dense_3.weight")
 """The tensors of a GGUF that llama.cpp applies after pooling by itself, in order."""
 NUMPY_TYPES = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}
@@ -69,6 +74,13 @@ def gather(manifest: Manifest, source: Path, gguf: Path, *, tokenizer: bool = Tr
             )
         layers |= {f"{head.name}.{part}": tensors[f"{head.tensor}.{part}"] for part in parts}
     save_file(layers, path(gguf, HEADS))
+
+
+def adopt(origin: Path, made: Path) -> None:
+    """Copy what our converter left beside the GGUF *origin* to the side of *made*."""
+    for kind in (FIRST, STAGES):
+        if path(origin, kind).is_file():
+            shutil.copyfile(path(origin, kind), path(made, kind))
 
 
 def install(made: Path, target: Path) -> None:

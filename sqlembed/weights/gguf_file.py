@@ -66,9 +66,7 @@ def write(checkpoint: Checkpoint, target: Path, file_type: str, name: str) -> No
     with replacing(target) as partial:
         writer = GGUFWriter(partial, "bert")
         _add_architecture(writer, checkpoint, file_type, name)
-        _add_vocabulary(
-            writer, vocabulary(checkpoint.tokenizer, checkpoint.architecture.vocabulary)
-        )
+        add_vocabulary(writer, vocabulary(checkpoint.tokenizer, checkpoint.architecture.vocabulary))
         writer.add_string(gguf.Keys.Tokenizer.HF_JSON, uncut(checkpoint.tokenizer))
         if offset:
             writer.add_uint32(SEGMENT_OFFSET, offset)
@@ -135,7 +133,8 @@ def _add_architecture(
         writer.add_classifier_output_labels(list(checkpoint.labels))
 
 
-def _add_vocabulary(writer: GGUFWriter, words: Vocabulary) -> None:
+def add_vocabulary(writer: GGUFWriter, words: Vocabulary) -> None:
+    """Say llama.cpp's view of the tokenizer, *words*, in a GGUF's metadata."""
     writer.add_tokenizer_model(words.model)
     writer.add_tokenizer_pre("default")
     writer.add_token_list(words.tokens)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sqlembed import resources, settings
 from sqlembed.errors import ModelError, NotFoundError, OptionError
 from sqlembed.weights import stack
+from sqlembed.weights.corpus import SEPARATOR, Corpus, corpus, parts
 from sqlembed.weights.server import Server
 from sqlembed.weights.stack import Dense
 
@@ -72,12 +73,17 @@ OF_WEIGHTS = (
     "dense",
     "reading",
     "template",
+    "corpus",
     "file_type",
     "positive",
     "source",
     "hub",
 )
 """Keys that say nothing of a model on a server."""
+
+
+NOT_WRITTEN = ("whole", "sampled")
+"""Fields that no file has."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,8 @@ class Manifest:
     two words."""
     template: str | None = None
     """What such a reranker reads, with ``{query}`` and ``{document}``."""
+    corpus: Corpus | None = None
+    """Of a model that reads a sample of its index's texts before each text."""
     file_type: str = "f16"
     """What ``sqlembed pull`` converts to: f32, f16, q8_0 or q4_0."""
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -146,11 +154,14 @@ class Manifest:
     probes: tuple[Probe, ...] = ()
     whole: str | None = None
     """The model of which this is a width, ``NAME:WIDTH``; no file says it."""
+    sampled: str | None = None
+    """The digest of the sample that it reads, of ``NAME@DIGEST``; no file says it."""
 
     @property
     def base(self) -> str:
         """The name of the model whose weights it has: its own, but for a width of another's."""
-        return self.whole or self.name
+        model, sampled = parts(self.name)
+        return self.whole or (self.name if sampled != self.sampled else model)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -184,6 +195,18 @@ class Manifest:
         name = f"{self.name}:{width}"
         return replace(self, name=name, dimension=width, whole=self.name, probes=())
 
+    def after(self, sampled: str) -> "Manifest":
+        """The same model, which reads the sample of that digest before each text.
+
+        :raises OptionError: it reads none
+        """
+        if self.corpus is None:
+            raise OptionError(
+                f"{self.name} reads each text by itself, and no sample of others before:"
+                f" {self.name}{SEPARATOR}{sampled} names none"
+            )
+        return replace(self, name=f"{self.name}{SEPARATOR}{sampled}", sampled=sampled)
+
     def prompt(self, role: Role) -> str:
         """The text that goes in front of a *role*'s text; often empty.
 
@@ -212,14 +235,16 @@ def parse(text: str, origin: str) -> Manifest:
             table |= _on_server(table)
         table["probes"] = tuple(_probe(entry) for entry in table.pop("probe", []))
         table["dense"] = tuple(stack.dense(entry) for entry in table.get("dense", []))
+        table["corpus"] = corpus(table["corpus"]) if "corpus" in table else None
         for key in ("dimensions", "aliases"):
             table[key] = tuple(table.get(key, []))
         table["tokens"] = tuple(table["tokens"]) if "tokens" in table else None
-        if "whole" in table:
-            raise TypeError("unexpected key 'whole'")
+        for key in NOT_WRITTEN:
+            if key in table:
+                raise TypeError(f"unexpected key {key!r}")
         return _checked(Manifest(**table))
     except TypeError as error:
-        known = ", ".join(sorted(f.name for f in fields(Manifest) if f.name != "whole"))
+        known = ", ".join(sorted(f.name for f in fields(Manifest) if f.name not in NOT_WRITTEN))
         raise ModelError(f"manifest {origin}: {error}; the keys are {known}") from error
     except ModelError as error:
         raise ModelError(f"manifest {origin}: {error}") from error
@@ -238,6 +263,10 @@ def _checked(found: Manifest) -> Manifest:
         raise ModelError(f"pooling is {', '.join(get_args(Pooling))}; got {found.pooling!r}")
     if found.tokens is not None:
         stack.check_range(found.tokens)
+    if found.corpus is not None and (found.kind, found.pooling, found.widths) != (
+        "embedder", "mean", (found.dimension,)
+    ):  # fmt: skip
+        raise ModelError("[corpus] is of an embedder that pools by the mean, and has one width")
     stack.check_heads(found.heads, found.dimension)
     stack.check_widths(found.dimensions, found.dimension)
     template = found.template or ""
@@ -297,10 +326,15 @@ def load(path: Path) -> Manifest:
 def find(name: str) -> Manifest:
     """The manifest of the model called exactly *name*, by an alias too, or ``NAME:WIDTH``.
 
+    Also ``NAME@DIGEST``, of a model that reads a sample first.
+
     :raises NotFoundError: no manifest has that name
     :raises OptionError: its vectors cannot have that width
     """
     found = _file_of(name)
+    model, sampled = parts(name)
+    if found is None and sampled is not None:
+        return find(model).after(sampled)
     base, colon, width = name.rpartition(":")
     if found is None and colon and width.isdecimal() and (whole := _file_of(base)):
         return load(whole).at(int(width))

@@ -77,6 +77,7 @@ def pull(
                 wanted = AS_IT_CAME
                 check_gguf(origin)
                 _take(origin, made, _downloads(name))
+                beside.adopt(origin, made)
             else:
                 report("converting", 0, 1)
                 convert(origin, made, wanted)

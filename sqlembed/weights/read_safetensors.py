@@ -41,7 +41,7 @@ def read(directory: Path) -> Checkpoint:
     checkpoint = Checkpoint(
         architecture=_architecture(config, directory),
         tensors=_tensors(directory / WEIGHTS),
-        tokenizer=_tokenizer(directory),
+        tokenizer=tokenizer_of(directory),
         pooling="rank" if labels else _pooling(directory),
         labels=labels,
     )
@@ -142,7 +142,11 @@ def _pooling(directory: Path) -> Pooling:
     return POOLINGS[modes[0]]
 
 
-def _tokenizer(directory: Path) -> str:
+def tokenizer_of(directory: Path) -> str:
+    """The text of a model's tokenizer.json, made of its vocab.txt if there is none.
+
+    :raises ModelError: it has neither
+    """
     path = directory / "tokenizer.json"
     if path.is_file():
         return path.read_text(encoding="utf-8")
