@@ -14,17 +14,22 @@ FORBIDDEN = {
     "vectors.py": ["sqlembed.engine", "sqlembed.index", "apsw"],
     "weights": ["sqlembed.engine", "sqlembed.index", "sqlembed.functions", "sqlembed.doors", "apsw"],
     "engine": ["sqlembed.index", "sqlembed.functions", "sqlembed.doors", "sqlembed.service", "sqlembed.plan"],
-    "service": ["sqlembed.doors", "sqlembed.cli", "sqlembed.engine.model", "sqlembed.engine.llama", "sqlembed.engine.generator", "sqlembed.engine.llama_generation", "apsw"],
+    "service": ["sqlembed.doors", "sqlembed.cli", "sqlembed.engine.model", "sqlembed.engine.two_stage", "sqlembed.engine.llama", "sqlembed.engine.llama_rows", "sqlembed.engine.generator", "sqlembed.engine.llama_generation", "apsw"],
     "service/frames.py": ["sqlembed.engine", "sqlembed.functions", "sqlembed.index"],
     "extension": ["sqlembed.engine", "sqlembed.doors", "sqlembed.cli", "apsw"],
-    "index": ["sqlembed.functions", "sqlembed.doors", "sqlembed.service", "sqlembed.engine.model", "sqlembed.engine.llama", "sqlembed.engine.generator", "sqlembed.engine.llama_generation"],
-    "functions": ["sqlembed.doors", "sqlembed.service", "sqlembed.engine.model", "sqlembed.engine.llama", "sqlembed.engine.generator", "sqlembed.engine.llama_generation", "sqlembed.weights.pull"],
+    "index": ["sqlembed.functions", "sqlembed.doors", "sqlembed.service", "sqlembed.engine.model", "sqlembed.engine.two_stage", "sqlembed.engine.llama", "sqlembed.engine.llama_rows", "sqlembed.engine.generator", "sqlembed.engine.llama_generation"],
+    "functions": ["sqlembed.doors", "sqlembed.service", "sqlembed.engine.model", "sqlembed.engine.two_stage", "sqlembed.engine.llama", "sqlembed.engine.llama_rows", "sqlembed.engine.generator", "sqlembed.engine.llama_generation", "sqlembed.weights.pull"],
     "worker": ["sqlembed.engine", "sqlembed.functions", "sqlembed.service", "sqlembed.cli"],
-    "doors": ["sqlembed.engine.model", "sqlembed.engine.llama", "sqlembed.engine.generator", "sqlembed.engine.llama_generation", "sqlembed.weights", "sqlembed.cli"],
+    "doors": ["sqlembed.engine.model", "sqlembed.engine.two_stage", "sqlembed.engine.llama", "sqlembed.engine.llama_rows", "sqlembed.engine.generator", "sqlembed.engine.llama_generation", "sqlembed.weights", "sqlembed.cli"],
 }  # fmt: skip
 ONLY = {
     # quantizer.py is a program of its own: nothing imports it
-    "llama_cpp": ["engine/llama.py", "engine/llama_generation.py", "weights/quantizer.py"],
+    "llama_cpp": [
+        "engine/llama.py",
+        "engine/llama_rows.py",
+        "engine/llama_generation.py",
+        "weights/quantizer.py",
+    ],
     "llguidance": ["engine/grammar.py"],
     "jinja2": ["engine/llama_generation.py"],
     "sqlite_vec": ["doors/apsw_door.py", "cli/doctor.py"],

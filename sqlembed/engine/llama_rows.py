@@ -73,8 +73,8 @@ class RowsContext(Context):
         return self._encode(texts, np.zeros(self._width, np.float32))
 
     def _encode(self, texts: Sequence[Placed], filling: Vector) -> list[Vectors]:
-        gaps = _gaps([text.positions for text in texts])
         own = sum(len(text) for text in texts)
+        gaps = _gaps([text.positions for text in texts if len(text)])
         if not texts or min(map(len, texts)) == 0 or own + len(gaps) > self._most_tokens:
             raise ModelError(
                 f"a batch of {len(texts)} texts, {own} rows and {len(gaps)} between them does not"
@@ -88,7 +88,7 @@ class RowsContext(Context):
         positions = np.concatenate([*(text.positions for text in texts), [*gaps]])
         lengths = [len(text) for text in texts]
         belongs = [[text] for text, length in enumerate(lengths) for _ in range(length)]
-        belongs += [self._of_gap(texts, len(texts)) for texts in gaps.values()]
+        belongs += [self._of_gap(those, len(texts)) for those in gaps.values()]
         # Positions of a text must not fall from row to row.
         order = np.argsort(positions, kind="stable")
         status = self._run(rows[order] - self._added, positions[order], [belongs[i] for i in order])

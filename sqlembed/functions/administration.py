@@ -14,6 +14,7 @@ from sqlembed.index import (
     immediate,
     importing,
     reindex,
+    samples,
     source,
     store,
 )
@@ -39,7 +40,8 @@ def index(
         return 0
     if chosen.model == automatic.AUTO:
         chosen = replace(chosen, model=(yield from automatic.model(engine, seen)))
-    space = engine.space(chosen.model)
+    fitting = yield from samples.fit(engine, chosen.model, seen)
+    space = fitting.space
     if chosen.backlog == "now":
         engine.load(space.model)  # what cannot be loaded must fail before anything is made
     if chosen.lasting.chunking != Chunking():
@@ -49,6 +51,7 @@ def index(
         yield Boundary.COMMIT
         return 0
     yield from catalog.migrate()
+    yield from samples.keep(fitting)
     made = yield from store.create(name, seen, space, chosen)
     yield from backlog.fill(made)
     yield Boundary.COMMIT

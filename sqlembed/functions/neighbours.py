@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from sqlembed import vectors
 from sqlembed.engine.chunk import WITHOUT_OVERLAP
@@ -11,7 +12,7 @@ from sqlembed.errors import InputError, SpaceError, TextTooLongError
 from sqlembed.functions.registry import Function, Restriction, Table, described, text_argument
 from sqlembed.index import catalog
 from sqlembed.index.catalog import Index
-from sqlembed.index.embedding import check_space
+from sqlembed.index.embedding import check_space, ready
 from sqlembed.index.knn import nearest
 from sqlembed.plan import Plan, Row, SqlValue
 
@@ -33,7 +34,7 @@ def knn(
         return []
     wanted = count_argument(k, restriction.limit)
     found = yield from catalog.find(text_argument(index, "knn()'s index"))
-    vector = query_vector(engine, "knn()", found, query)
+    vector = yield from query_vector(engine, "knn()", found, query)
     among, bounds = restriction.among, restriction.bounds
     return (yield from nearest(engine, found, vector, wanted, among, bounds))
 
@@ -58,7 +59,7 @@ def count_argument(k: SqlValue, limit: int | None) -> int:
 
 def query_vector(
     engine: Engine, who: str, index: Index, query: SqlValue
-) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
+) -> Plan["npt.NDArray[np.float32]"]:
     """A query as a unit vector of *index*'s model; it is a text, or a vector already.
 
     A text that is longer than the model reads is the mean of its parts: of 22 queries of some pages
@@ -76,7 +77,7 @@ def query_vector(
             )
         return vectors.unit(vector)
     text = text_argument(query, f"{who}'s query (if it is no vector)")
-    check_space(engine, index)
+    yield from ready(engine, index)
     try:
         blobs = engine.embed([text], index.model, "query")
     except TextTooLongError:

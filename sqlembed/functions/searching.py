@@ -16,7 +16,7 @@ from sqlembed.functions.registry import Function, Restriction, Table, described,
 from sqlembed.index import catalog, fresh, knn, search, snippet
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
-from sqlembed.index.embedding import check_space, embed_rows
+from sqlembed.index.embedding import embed_rows, ready
 from sqlembed.index.fusion import Candidate
 from sqlembed.index.options import read, whole_number
 from sqlembed.index.search import Answer, Asked
@@ -75,21 +75,22 @@ def _searched(
     if index is None or query is None:
         return None
     chosen = yield from catalog.find(text_argument(index, f"{who}'s index"))
-    asked = _asked(engine, who, chosen, query, count_argument(k, restriction.limit), options)
+    wanted = count_argument(k, restriction.limit)
+    asked = yield from _asked(engine, who, chosen, query, wanted, options)
     answer = yield from search.search(engine, chosen, asked, restriction.among, restriction.bounds)
     return chosen, asked, answer
 
 
 def _asked(
     engine: Engine, who: str, index: Index, query: SqlValue, k: int, options: SqlValue
-) -> Asked:
+) -> Plan[Asked]:
     if isinstance(query, bytes):
         raise InputError(
             f"{who}'s query is a text; got {described(query)}; a vector has no words: give it to"
             " knn()"
         )
     text = text_argument(query, f"{who}'s query")
-    asked = Asked(text, query_vector(engine, who, index, text), k)
+    asked = Asked(text, (yield from query_vector(engine, who, index, text)), k)
     if options is None:
         return asked
     given = read(text_argument(options, f"{who}'s options"), OPTIONS, EXAMPLE)
@@ -198,7 +199,7 @@ def _centroid(
     waiting = yield from fresh.read(index, keys)
     own = [] if waiting.total else (yield from knn.vectors_of(index, keys))
     if text is not None and not own:
-        check_space(engine, index)
+        yield from ready(engine, index)
         embedded = embed_rows(engine, index, {key: text})
         own = [part.vector for part in embedded[key]]
     if not own:

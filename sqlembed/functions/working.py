@@ -7,7 +7,7 @@ from sqlembed.errors import InputError
 from sqlembed.functions.registry import Function, Procedure, described
 from sqlembed.index import catalog, flush
 from sqlembed.index.backlog import Leased
-from sqlembed.index.embedding import check_space
+from sqlembed.index.embedding import ready
 from sqlembed.plan import Plan, SqlValue, StatementError
 
 
@@ -27,7 +27,7 @@ def work(engine: Engine, index_id: SqlValue, leased: SqlValue) -> Plan[int]:
         if index.index_id == index_id:
             try:
                 yield from catalog.check_watched(index)
-                check_space(engine, index)
+                yield from ready(engine, index)
                 return (yield from flush.work(engine, index, rows)).done
             except StatementError:
                 if (yield from catalog.still(index)):

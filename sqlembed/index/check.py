@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from sqlembed.engine.interface import Engine
 from sqlembed.errors import ModelError, NotFoundError
-from sqlembed.index import catalog, faults, pairs, vec0
+from sqlembed.index import catalog, faults, pairs, samples, vec0
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
 from sqlembed.index.triggers import triggers
@@ -33,6 +33,8 @@ MEANINGS = {
     " compares every row",
     "tables": "tables of the index that are missing, damaged or not needed; sqlembed_repair()"
     " makes and drops them",
+    "sample": "the sample that the model reads first is missing, so that nothing can be embedded;"
+    " sqlembed_reindex() with the model's name, without what stands behind @, draws another",
     "left over": "tables, triggers, codes and waiting rows of an index that is not in the catalog;"
     " sqlembed_repair() removes them",
 }
@@ -187,6 +189,8 @@ def _tables(engine: Engine, index: Index, here: set[str]) -> Plan[list[Finding]]
         meaning = f"the table that the index watches cannot be read ({reason}); if it is there:"
         meaning += f" SELECT sqlembed_reindex('{index.name}'), which says more; or sqlembed_drop()"
         found += _finding(index, "table", 1, index.source.table, meaning)
+    if (yield from samples.is_missing(index)):
+        found += _finding(index, "sample", 1, index.model)
     return found + _model(engine, index)
 
 

@@ -6,7 +6,9 @@ from typing import NamedTuple, TypeVar
 
 from sqlembed import errors
 from sqlembed.engine.interface import Engine
+from sqlembed.index import samples
 from sqlembed.index.catalog import Index
+from sqlembed.plan import Plan
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -63,6 +65,15 @@ def check_space(engine: Engine, index: Index) -> None:
             f" {space.fingerprint[:12]}): its weights or prompts changed. Make the index anew:"
             f" {index.anew}"
         )
+
+
+def ready(engine: Engine, index: Index) -> Plan[None]:
+    """See that vectors for *index* can be made, and give the engine what its model reads first.
+
+    :raises SpaceError: as :func:`check_space`
+    """
+    check_space(engine, index)
+    yield from samples.provide(engine, index)
 
 
 def cut(engine: Engine, index: Index, texts: Sequence[str]) -> list[list[Part]]:

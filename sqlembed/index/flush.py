@@ -10,7 +10,7 @@ from sqlembed.index import backlog, catalog, embedding, rate, store, waiting
 from sqlembed.index import source as sources
 from sqlembed.index.backlog import Leased
 from sqlembed.index.catalog import Index
-from sqlembed.index.embedding import Embedded, check_space
+from sqlembed.index.embedding import Embedded, check_space, ready
 from sqlembed.index.known import known
 from sqlembed.plan import Boundary, Plan, Row, Statement, StatementError
 
@@ -73,7 +73,7 @@ def drain(
         if not (yield from catalog.still(index)):
             return 0  # dropped or replaced meanwhile
         yield from catalog.check_watched(index)
-    check_space(engine, index)
+    yield from ready(engine, index)
     try:
         return (yield from _store_all(engine, index, most, {} if failed is None else failed))
     except StatementError:

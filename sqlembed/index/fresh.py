@@ -12,7 +12,7 @@ from sqlembed.engine.interface import Engine
 from sqlembed.index import choosing, waiting
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
-from sqlembed.index.embedding import Embedded, apart, check_space, embed_rows
+from sqlembed.index.embedding import Embedded, apart, check_space, embed_rows, ready
 from sqlembed.index.spelling import Words
 from sqlembed.index.terms import Term
 from sqlembed.plan import Plan, Statement
@@ -149,7 +149,7 @@ def _texts(index: Index, keys: list[int]) -> Plan[tuple[dict[int, str], int]]:
 
 def embed(
     engine: Engine, index: Index, texts: dict[int, str], seconds: float | None = None
-) -> dict[int, list[Embedded]]:
+) -> Plan[dict[int, list[Embedded]]]:
     """The chunks of *texts* with their vectors, as many as are remembered or may be computed now.
 
     :param texts: by key, those that matter most first
@@ -157,7 +157,7 @@ def embed(
     """
     if not texts:
         return {}
-    check_space(engine, index)
+    yield from ready(engine, index)
     embedded: dict[int, list[Embedded]] = {}
     until = None if seconds is None else time.monotonic() + seconds
     for part in _affordable(engine, index, texts, slices=until is not None):

@@ -10,7 +10,7 @@ from sqlembed.errors import SchemaError, SqlembedError
 from sqlembed.index import backlog, catalog, flush, store
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
-from sqlembed.index.embedding import check_space, embed_rows
+from sqlembed.index.embedding import check_space, embed_rows, ready
 from sqlembed.plan import Boundary, Plan, Statement
 
 HAS_IMMEDIATE = "SELECT 1 FROM main.sqlembed_catalog WHERE mode = 'immediate'"
@@ -56,7 +56,7 @@ def store_entry(engine: Engine, index_id: int, generation: int) -> Plan[int]:
 def _store_row(engine: Engine, index: Index, generation: int) -> Plan[bool]:
     """Store the row of one entry of the log, within the statement that wrote it."""
     yield from catalog.check_watched(index)
-    check_space(engine, index)
+    yield from ready(engine, index)
     entry = (index.index_id, generation)
     keys = [int(str(key)) for (key,) in (yield Statement(KEY_OF_ENTRY, entry)) if key is not None]
     encoding = yield from sources.text_encoding()

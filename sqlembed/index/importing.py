@@ -16,7 +16,7 @@ from sqlembed.errors import NotFoundError, SchemaError, VectorError
 from sqlembed.index import source as sources
 from sqlembed.index import waiting
 from sqlembed.index.catalog import Index
-from sqlembed.index.embedding import check_space
+from sqlembed.index.embedding import check_space, ready
 from sqlembed.index.known import HAS_TABLE
 from sqlembed.plan import Boundary, Many, Plan, Row, SqlValue, Statement, StatementError, quote
 
@@ -138,7 +138,7 @@ def forget_used(index: Index) -> Plan[None]:
 
 def _check(engine: Engine, index: Index, given: Given, encoding: str) -> Plan[None]:
     """See that *index*'s model gives these vectors to texts spread over the table."""
-    check_space(engine, index)
+    yield from ready(engine, index)
     ((count,),) = yield Statement(COUNT.format(**given.parts))
     step = max(1, int(str(count)) // (2 * PROBES))
     numbers = yield Statement(SPREAD.format(**given.parts), (step,))

@@ -108,7 +108,7 @@ def nearest(
     yield from check_watched(index)
     keys = yield from keys_among(index, among)
     waiting = yield from fresh.read(index, keys)
-    embedded = fresh.embed(engine, index, waiting.texts)
+    embedded = yield from fresh.embed(engine, index, waiting.texts)
     new = new_hits(query, embedded)
     wanted, scope = k, Scope(keys, waiting.current, bounds, of_rows=True)
     while True:

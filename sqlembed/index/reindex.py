@@ -12,11 +12,12 @@ from sqlembed.engine.chunk import Chunking
 from sqlembed.engine.interface import Engine
 from sqlembed.engine.space import Space
 from sqlembed.errors import InputError, NotFoundError, SchemaError, SqlembedError
-from sqlembed.index import backlog, catalog, flush, store, waiting
+from sqlembed.index import backlog, catalog, flush, samples, store, waiting
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index
-from sqlembed.index.embedding import check_space
+from sqlembed.index.embedding import ready
 from sqlembed.index.options import Lasting, Options
+from sqlembed.index.samples import Fitting
 from sqlembed.index.source import Source, mapped_names
 from sqlembed.index.standing import LAST_ERROR
 from sqlembed.plan import Boundary, Plan, Statement, StatementError
@@ -59,8 +60,13 @@ class Target(NamedTuple):
     """What an index is to become."""
 
     source: Source
-    space: Space
+    fitting: Fitting
     options: Lasting
+
+    @property
+    def space(self) -> Space:
+        """Of its vectors."""
+        return self.fitting.space
 
 
 def target(
@@ -83,11 +89,11 @@ def target(
             f" sqlembed_alter('{index.name}', '{{\"expression\": \"...\"}}'); to remove the index:"
             f" SELECT sqlembed_drop('{index.name}')"
         ) from error
-    space = engine.space(model or index.model)
+    fitting = yield from samples.fit_again(engine, index, model, seen)
     lasting = options or index.options
     if lasting.chunking != Chunking():
-        engine.chunk([""], space.model, lasting.chunking)  # what is not possible fails here
-    return Target(seen, space, lasting)
+        engine.chunk([""], fitting.space.model, lasting.chunking)  # what is not possible fails here
+    return Target(seen, fitting, lasting)
 
 
 def _table(index: Index) -> Plan[str]:
@@ -162,6 +168,7 @@ def _shadow(old: Index, shadow: Index | None, wanted: Target) -> Plan[Index | No
         return None
     lasting = wanted.options
     options = Options(tokens=lasting.tokens, overlap=lasting.overlap, words=lasting.words)
+    yield from samples.keep(wanted.fitting)
     made = yield from store.create(old.name, wanted.source, wanted.space, options, old)
     generation = yield from backlog.fill(made)
     yield Statement(BEGUN, (generation, made.index_id))
@@ -250,7 +257,7 @@ def flush_both(engine: Engine, index: Index, most: int | None = None) -> Plan[in
 def _problem(engine: Engine, index: Index) -> Plan[SqlembedError | None]:
     try:
         yield from catalog.check_watched(index)
-        check_space(engine, index)
+        yield from ready(engine, index)
     except SqlembedError as error:
         return error
     return None

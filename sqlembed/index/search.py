@@ -101,7 +101,7 @@ def search(
         answer.query = yield from words.read(index, of_query, unstored)
         answer.milliseconds["words of the query"] = clock.lap()
         order = _by_words(answer.query, waiting.texts)
-    embedded = fresh.embed(engine, index, order, asked.seconds)
+    embedded = yield from fresh.embed(engine, index, order, asked.seconds)
     new, worded = _fresh(engine, index, asked, answer.query, embedded)
     answer.milliseconds["rows that wait"] = clock.lap()
     scope = knn.Scope(keys, waiting.current, bounds)

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable
 
 from sqlembed.engine.space import Space
 from sqlembed.errors import OptionError, SchemaError
-from sqlembed.index import backlog, blocks, catalog, rate, vec0, waiting
+from sqlembed.index import backlog, blocks, catalog, rate, samples, vec0, waiting
 from sqlembed.index.catalog import Index
 from sqlembed.index.options import Options
 from sqlembed.index.source import Source, mapped_names
@@ -228,6 +228,7 @@ def _drop_rest(index: Index) -> Plan[None]:
     yield from backlog.forget_index(index.index_id)
     yield from rate.forget_index(index.index_id)
     yield Statement("DELETE FROM main.sqlembed_catalog WHERE index_id = ?", (index.index_id,))
+    yield from samples.forget_unused()
 
 
 def leave_queue(entries: list[Row]) -> Plan[None]:
