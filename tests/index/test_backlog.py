@@ -340,7 +340,7 @@ def test_status_tells_how_fast_rows_are_stored_and_what_they_take(
     rate, oldest, size = later("SELECT rate, oldest, bytes FROM sqlembed_status")[0]
     assert 1 < rate <= 10
     assert oldest is None
-    own = "SELECT sum(pgsize) FROM dbstat WHERE name GLOB '*sqlembed_[cw]o[dr]*_1*' OR name GLOB 'sqlembed_chunk_1*'"
+    own = "SELECT sum(pgsize) FROM dbstat WHERE name GLOB '*sqlembed_[cw]o[dr][de]*_1*' OR name GLOB 'sqlembed_chunk_1*'"
     assert size == plain.execute(own).get
     later("UPDATE sqlembed_pace SET at = at - 61")
     assert later("SELECT rate FROM sqlembed_status") == [0.0]
