@@ -360,9 +360,13 @@ def nothing_left(db: apsw.Connection) -> None:
         "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND tbl_name <> 'sqlembed_rate'"
     ).fetchall()
     check(not triggers, "left by the index:", triggers)
-    for name in {"sqlembed_backlog", "sqlembed_block", "sqlembed_pace", "sqlembed_catalog"} & set(
-        ours
-    ):
+    for name in {
+        "sqlembed_backlog",
+        "sqlembed_block",
+        "sqlembed_pace",
+        "sqlembed_catalog",
+        "sqlembed_corpus",
+    } & set(ours):
         check(not db.execute(f"SELECT * FROM {name}").fetchall(), name, "is not empty")
 
 

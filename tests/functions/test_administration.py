@@ -25,6 +25,7 @@ def test_it_returns_when_the_rows_that_exist_are_indexed(sms: Sql) -> None:
         (2, "options"),
         (3, "backlog"),
         (4, "blocks"),
+        (5, "corpus"),
     ]
     assert sms.one("PRAGMA user_version") == 0
 
@@ -117,6 +118,7 @@ def test_drop_removes_everything_but_the_table(sms: Sql) -> None:
         "sqlembed_block_order",
         "sqlembed_catalog",
         "sqlembed_catalog_replaces",
+        "sqlembed_corpus",
         "sqlembed_migration",
         "sqlembed_pace",
         "sqlembed_queue",
