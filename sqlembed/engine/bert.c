@@ -1,4 +1,4 @@
-/* A BERT's forward pass over one batch of texts, on the processor's own vectors.
+/* The forward pass of a BERT, or a nomic-bert, over a batch of texts, on the processor's own vectors.
  *
  * bert.py calls it, where it was compiled and the processor has what it needs; llama.cpp computes
  * elsewhere, and every other architecture. Floats are 32 bits wide, weights 16 or 32; texts of a
@@ -30,10 +30,14 @@ struct layer {
 
 struct bert {
   ptrdiff_t layers, heads, width, inner;
-  ptrdiff_t half; /* whether weights have 16 bits */
+  ptrdiff_t half;  /* whether weights have 16 bits */
+  ptrdiff_t gated; /* whether `up` has twice `inner` columns: the second half says how much of the
+                      first goes on, by SiLU; else GELU decides */
   float epsilon;
   const float *scale, *shift; /* of the norm over the sum of embeddings */
   const struct layer *layer;
+  const float *turns; /* for each place half a head's cosines, then sines, by which queries and
+                         keys are turned; or none */
 };
 
 /* What the processor has is seen when it runs: who built this may have had another one. */
@@ -92,21 +96,23 @@ PUBLIC int sqlembed_bert_lanes(void) {
 /* Floats of memory that a batch of so many tokens needs, the longest text having `longest`. */
 PUBLIC ptrdiff_t sqlembed_bert_room(const struct bert *bert, ptrdiff_t tokens, ptrdiff_t longest,
                                     int threads) {
-  ptrdiff_t widest = 3 * bert->width > bert->inner ? 3 * bert->width : bert->inner;
+  ptrdiff_t inner = bert->gated ? 2 * bert->inner : bert->inner;
+  ptrdiff_t widest = 3 * bert->width > inner ? 3 * bert->width : inner;
   ptrdiff_t padded = longest + 2 * 16;
   ptrdiff_t attention = padded * (2 * bert->width / bert->heads + 12 + 1) + 2 * 16;
   return tokens * (widest + bert->width) + threads * attention;
 }
 
 /* The rows of a batch: `rows` has the sum of each token's embeddings, and is written over.
+ * places: of each row, if there are turns
  * starts: where each text begins, and where the last one ends. */
 PUBLIC void sqlembed_bert_encode(const struct bert *bert, int lanes, float *rows,
-                                 const int32_t *starts, ptrdiff_t texts, ptrdiff_t longest,
+                                 const int32_t *places, const int32_t *starts, ptrdiff_t texts, ptrdiff_t longest,
                                  float *room, int threads) {
 #ifdef __x86_64__
-  if (lanes == 16) encode_avx512(bert, rows, starts, texts, longest, room, threads);
-  if (lanes == 8) encode_avx2(bert, rows, starts, texts, longest, room, threads);
+  if (lanes == 16) encode_avx512(bert, rows, places, starts, texts, longest, room, threads);
+  if (lanes == 8) encode_avx2(bert, rows, places, starts, texts, longest, room, threads);
 #elif defined(__aarch64__)
-  if (lanes == 4) encode_neon(bert, rows, starts, texts, longest, room, threads);
+  if (lanes == 4) encode_neon(bert, rows, places, starts, texts, longest, room, threads);
 #endif
 }

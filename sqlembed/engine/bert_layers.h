@@ -22,6 +22,7 @@ typedef int32_t integers __attribute__((vector_size(4 * LANES)));
 #define total NAME(total)
 #define power NAME(power)
 #define gelu NAME(gelu)
+#define silu NAME(silu)
 
 static inline vector load(const float *from) {
   vector found;
@@ -78,6 +79,13 @@ static inline vector gelu(vector x) {
   return 0.5f * x * (1.0f + either(negative, -erf, erf));
 }
 
+/* x times the logistic function of x. */
+static inline vector silu(vector x) {
+  integers negative = x < 0;
+  vector part = power(either(negative, x, -x)), by = 1.0f / (1.0f + part);
+  return x * either(negative, part * by, by);
+}
+
 /* Some rows times a panel: c = a * b + bias, or where that was begun c += a * b. `stride` is
  * from row to row. The compiler keeps `sums` in registers only where it knows `rows`. */
 #define multiply_rows NAME(multiply_rows)
@@ -129,11 +137,12 @@ static ptrdiff_t some(ptrdiff_t left) {
   return left <= ROWS ? left : left < 2 * ROWS ? (left + 1) / 2 : ROWS;
 }
 
-/* A linear layer: c = a * weights + bias, of shape (rows, columns). Called by every thread of a
+/* A linear layer: c = a * weights + bias, of shape (rows, columns). `stride` is from row to row
+ * of a. Called by every thread of a
  * team, each of which takes some panels; the caller waits for all. */
 #define linear NAME(linear)
-static void linear(const float *a, ptrdiff_t rows, ptrdiff_t inputs, const void *weights, int half,
-                   const float *bias, ptrdiff_t columns, float *c) {
+static void linear(const float *a, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t inputs,
+                   const void *weights, int half, const float *bias, ptrdiff_t columns, float *c) {
   float widened[DEPTH * PANEL] __attribute__((aligned(64)));
   for (ptrdiff_t k = 0; k < inputs; k += DEPTH) {
     ptrdiff_t depth = inputs - k < DEPTH ? inputs - k : DEPTH;
@@ -148,7 +157,7 @@ static void linear(const float *a, ptrdiff_t rows, ptrdiff_t inputs, const void 
       }
       for (ptrdiff_t i = 0, count; i < rows; i += count) {
         count = some(rows - i);
-        multiply(count, a + i * inputs + k, inputs, panel, depth, c + i * columns + j, columns,
+        multiply(count, a + i * stride + k, stride, panel, depth, c + i * columns + j, columns,
                  k ? NULL : bias + j);
       }
     }
@@ -233,40 +242,74 @@ static void attend(const float *mixed, ptrdiff_t tokens, ptrdiff_t width, ptrdif
   }
 }
 
+/* Queries and keys of rows are turned by their places: pairs of the first half of a head and the
+ * second. Called by every thread of a team. */
+#define turn NAME(turn)
+static void turn(float *mixed, const int32_t *places, ptrdiff_t tokens, ptrdiff_t width,
+                 ptrdiff_t size, const float *turns) {
+  ptrdiff_t half = size / 2;
+#pragma omp for schedule(static)
+  for (ptrdiff_t i = 0; i < tokens; i++) {
+    const float *by = turns + places[i] * size;
+    for (ptrdiff_t at = 0; at < 2 * width; at += size) {
+      float *head = mixed + i * 3 * width + at;
+      for (ptrdiff_t x = 0; x < half; x += LANES) {
+        vector cosine = load(by + x), sine = load(by + half + x);
+        vector first = load(head + x), second = load(head + half + x);
+        store(head + x, first * cosine - second * sine);
+        store(head + half + x, second * cosine + first * sine);
+      }
+    }
+  }
+}
+
+/* Between the two matrices of a feed-forward layer, in place; with gates the first half of each
+ * row is what is left. Called by every thread of a team. */
+#define activate NAME(activate)
+static void activate(float *wide, ptrdiff_t tokens, ptrdiff_t inner, int gated) {
+  ptrdiff_t columns = gated ? 2 * inner : inner;
+#pragma omp for schedule(static)
+  for (ptrdiff_t i = 0; i < tokens; i++) {
+    float *row = wide + i * columns;
+    for (ptrdiff_t j = 0; j < inner; j += LANES)
+      store(row + j, gated ? load(row + j) * silu(load(row + inner + j)) : gelu(load(row + j)));
+  }
+}
+
 #define encode NAME(encode)
-static void encode(const struct bert *bert, float *rows, const int32_t *starts, ptrdiff_t texts,
-                   ptrdiff_t longest, float *room, int threads) {
+static void encode(const struct bert *bert, float *rows, const int32_t *places,
+                   const int32_t *starts, ptrdiff_t texts, ptrdiff_t longest, float *room,
+                   int threads) {
   ptrdiff_t tokens = starts[texts], width = bert->width, size = width / bert->heads;
-  ptrdiff_t widest = 3 * width > bert->inner ? 3 * width : bert->inner;
+  int half = (int)bert->half, gated = (int)bert->gated;
+  ptrdiff_t inner = gated ? 2 * bert->inner : bert->inner;
+  ptrdiff_t widest = 3 * width > inner ? 3 * width : inner;
   ptrdiff_t padded = longest + PANEL;
   ptrdiff_t attention = padded * (2 * size + ROWS + 1) + PANEL;
   float *wide = room, *narrow = wide + tokens * widest, *own = narrow + tokens * width;
-  int half = (int)bert->half;
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     normalize(rows, NULL, tokens, width, bert->scale, bert->shift, bert->epsilon);
     for (ptrdiff_t at = 0; at < bert->layers; at++) {
       const struct layer *layer = bert->layer + at;
-      linear(rows, tokens, width, layer->query_key_value, half, layer->query_key_value_bias,
-             3 * width, wide);
+      linear(rows, width, tokens, width, layer->query_key_value, half,
+             layer->query_key_value_bias, 3 * width, wide);
 #pragma omp barrier
+      if (bert->turns) turn(wide, places, tokens, width, size, bert->turns);
 #pragma omp for schedule(dynamic)
       for (ptrdiff_t pair = 0; pair < texts * bert->heads; pair++) {
         ptrdiff_t text = pair / bert->heads, start = starts[text];
         attend(wide + start * 3 * width, starts[text + 1] - start, width, size,
                pair % bert->heads, narrow + start * width, own + THREAD * attention);
       }
-      linear(narrow, tokens, width, layer->output, half, layer->output_bias, width, wide);
+      linear(narrow, width, tokens, width, layer->output, half, layer->output_bias, width, wide);
 #pragma omp barrier
       normalize(rows, wide, tokens, width, layer->attention_scale, layer->attention_shift,
                 bert->epsilon);
-      linear(rows, tokens, width, layer->up, half, layer->up_bias, bert->inner, wide);
+      linear(rows, width, tokens, width, layer->up, half, layer->up_bias, inner, wide);
 #pragma omp barrier
-#pragma omp for schedule(static)
-      for (ptrdiff_t i = 0; i < tokens; i++)
-        for (ptrdiff_t j = 0; j < bert->inner; j += LANES)
-          store(wide + i * bert->inner + j, gelu(load(wide + i * bert->inner + j)));
-      linear(wide, tokens, bert->inner, layer->down, half, layer->down_bias, width, narrow);
+      activate(wide, tokens, bert->inner, gated);
+      linear(wide, inner, tokens, bert->inner, layer->down, half, layer->down_bias, width, narrow);
 #pragma omp barrier
       normalize(rows, narrow, tokens, width, layer->scale, layer->shift, bert->epsilon);
     }
@@ -284,6 +327,7 @@ static void encode(const struct bert *bert, float *rows, const int32_t *starts, 
 #undef total
 #undef power
 #undef gelu
+#undef silu
 #undef multiply_rows
 #undef multiply
 #undef some
@@ -291,6 +335,8 @@ static void encode(const struct bert *bert, float *rows, const int32_t *starts, 
 #undef normalize
 #undef softmax
 #undef attend
+#undef turn
+#undef activate
 #undef encode
 #undef NAME
 #undef LANES

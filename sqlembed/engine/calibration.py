@@ -11,7 +11,8 @@ import numpy as np
 
 from sqlembed import settings
 from sqlembed.engine import computing
-from sqlembed.engine.bert import Bert, BertContext
+from sqlembed.engine.bert import Bert
+from sqlembed.engine.bert_context import BertContext
 from sqlembed.engine.computing import Way
 from sqlembed.engine.llama import MOST_TEXTS, Context, TokenIds, Weights
 from sqlembed.engine.pack import BATCH_TOKENS

@@ -52,7 +52,7 @@ def keep(name: str, found: Way) -> None:
 
 def own_contents(manifest: Manifest, path: Path) -> Contents | None:
     """The tensors of the model at *path*, if our own arithmetic computes it, and not llama.cpp."""
-    if manifest.architecture != bert.ARCHITECTURE or way(manifest.base).arithmetic != "own":
+    if manifest.architecture not in bert.KINDS or way(manifest.base).arithmetic != "own":
         return None
     return None if reason_against(manifest, path) else gguf_tensors.read(path)
 
@@ -65,13 +65,16 @@ def own_bert(manifest: Manifest, path: Path) -> Bert | None:
 
 def reason_against(manifest: Manifest, path: Path) -> str | None:
     """Why our own arithmetic cannot compute the model at *path*; None if it can."""
-    if manifest.architecture != bert.ARCHITECTURE:
+    if manifest.architecture not in bert.KINDS:
         return f"it is of the architecture {manifest.architecture}"
     if manifest.attention == "causal":
         return "its attention is causal"
     if on_gpu():
         return "llama.cpp was built for a GPU"
-    return bert.reason_against(gguf_tensors.read(path), rank=manifest.pooling == "rank")
+    contents = gguf_tensors.read(path)
+    if bert.architecture_of(contents) != manifest.architecture:
+        return "its weights are of another architecture"
+    return bert.reason_against(contents, rank=manifest.pooling == "rank")
 
 
 def _path() -> Path:

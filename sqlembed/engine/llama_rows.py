@@ -6,32 +6,17 @@ turns queries and keys by their positions.
 
 import ctypes
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import llama_cpp
 import numpy as np
-import numpy.typing as npt
 
 from sqlembed.engine.llama import Context, Weights, pointer
+from sqlembed.engine.placed import Placed, Positions
 from sqlembed.engine.pooling import Vector, Vectors
 from sqlembed.errors import ModelError
 
-Positions = npt.NDArray[np.int32]
 MOST_TOGETHER = 8
 """Texts of a batch. For so many a context is asked whether what fills gaps stays hidden."""
-
-
-class Placed(NamedTuple):
-    """A text as rows, with places."""
-
-    rows: Vectors
-    """What the first norm gets: sums of embeddings, of shape (n, dimension)."""
-    positions: Positions
-    """By which each is turned; none less than the one before."""
-
-    def __len__(self) -> int:
-        """Rows: what it counts in a batch."""
-        return len(self.positions)
 
 
 class RowsContext(Context):
@@ -63,7 +48,7 @@ class RowsContext(Context):
                     " have gaps; use another build, or a model without [corpus]"
                 )
 
-    def encode(self, texts: Sequence[Placed]) -> list[Vectors]:  # type: ignore[override]
+    def compute(self, texts: Sequence[Placed]) -> list[Vectors]:
         """Compute one batch.
 
         :param texts: of rows that fit the room together, with what fills gaps

@@ -14,7 +14,7 @@ from sqlembed.engine.llama import MOST_TEXTS
 from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import Vectors
 from sqlembed.errors import BusyError, ModelError
-from sqlembed.weights import beside, gguf_header
+from sqlembed.weights import gguf_header
 from sqlembed.weights.manifest import Manifest, Role
 from sqlembed.weights.static_table import ARCHITECTURE as STATIC
 from sqlembed.weights.static_table import WORDS
@@ -57,19 +57,19 @@ def needed(manifest: Manifest, path: Path) -> int:
         return path.stat().st_size + words * WORD_BYTES + _kept(manifest, counts)
     width = counts.get(f"{manifest.architecture}.embedding_length", 0)
     room = max(BATCH_TOKENS, manifest.context)
-    size = path.stat().st_size
+    own, stages = computing.own_contents(manifest, path), 1
     if manifest.corpus is not None:
-        room, _ = two_stage.rooms(manifest.corpus, SOFT_ROWS, manifest.context)
-        first = beside.path(path, beside.FIRST)
-        size += first.stat().st_size if first.is_file() else 0
-    if own := computing.own_contents(manifest, path):
+        computed = own is not None
+        room, _ = two_stage.rooms(manifest.corpus, SOFT_ROWS, manifest.context, own=computed)
+        stages = 2  # of the same size
+    if own:
         weights, context = bert.bytes_needed(own, room)
-        return weights + words * WORD_BYTES + settings.threads() * context
+        return stages * weights + words * WORD_BYTES + settings.threads() * context
     # An encoder's are reserved only, a decoder's are computed: it takes them twice.
     copies = 1 if counts.get(f"{manifest.architecture}.attention.causal") == 0 else 2
     read = MOST_TEXTS if manifest.reading else room
     context = (read * copies * words + room * ROW_FLOATS * width) * FLOAT_BYTES
-    return size + words * WORD_BYTES + settings.threads() * context
+    return stages * path.stat().st_size + words * WORD_BYTES + settings.threads() * context
 
 
 def _kept(manifest: Manifest, counts: dict[str, int]) -> int:

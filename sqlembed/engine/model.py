@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from sqlembed import settings
 from sqlembed.engine import computing, fitting, probes
-from sqlembed.engine.bert import Bert, BertContext
+from sqlembed.engine.bert import Bert
+from sqlembed.engine.bert_context import BertContext
 from sqlembed.engine.chunk import chunk
 from sqlembed.engine.ends import ended
 from sqlembed.engine.heads import Heads
@@ -18,7 +19,7 @@ from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import POOLINGS, Vectors, unit
 from sqlembed.engine.reader import Reader
-from sqlembed.engine.scheduler import Scheduler
+from sqlembed.engine.scheduler import Computes, Scheduler
 from sqlembed.engine.template import Templated, answers
 from sqlembed.engine.tokenize import Tokenizer, tokenizer_of
 from sqlembed.engine.waiting import Room
@@ -32,6 +33,13 @@ TO_BLAME = (
     "Its weights, its manifest or this build of llama.cpp are wrong, so it is not used;"
     " `sqlembed doctor` says more"
 )
+
+
+class Holds(Computes, Protocol):
+    """A context, which holds memory."""
+
+    def close(self) -> None:
+        """Give it back."""
 
 
 class Model(Reader):
@@ -56,7 +64,7 @@ class Model(Reader):
                 self._tokenizer = Templated(self._tokenizer, manifest.template)
             if manifest.reading is not None:
                 words = answers(self._tokenizer, manifest)
-            most, room = self._rooms(batch)
+            most, room = self._rooms(own, batch)
             self._contexts = [self._context(own, most, words) for _ in range(settings.threads())]
         except BaseException:
             self._weights.close()
@@ -165,11 +173,11 @@ class Model(Reader):
         refuse_after_fork()
         return self._scheduler.run(texts, read)
 
-    def _rooms(self, batch: int) -> tuple[int, Room]:
+    def _rooms(self, own: Bert | None, batch: int) -> tuple[int, Room]:
         """Tokens that a context has room for; and the room of a batch of several texts."""
         return max(BATCH_TOKENS, batch, self.manifest.context), Room(batch, MOST_TEXTS)
 
-    def _context(self, own: Bert | None, room: int, words: Sequence[int]) -> Context | BertContext:
+    def _context(self, own: Bert | None, room: int, words: Sequence[int]) -> Holds:
         rank = self.manifest.pooling == "rank"
         if own is not None:
             return BertContext(own, room, rank=rank)

@@ -14,7 +14,8 @@ jxmorris12/cde on GitHub has it (commit 0ca7453, ``cde/model.py`` and ``cde/lib/
 In the last two points the hub's code differs: see ``weights/corpus.py``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -22,12 +23,14 @@ import numpy as np
 
 from sqlembed import settings
 from sqlembed.engine.bert import Bert
+from sqlembed.engine.bert_context import BertContext
 from sqlembed.engine.between import Between
 from sqlembed.engine.late import Tokens, join
 from sqlembed.engine.llama import Context, TokenIds, Weights, refuse_after_fork
-from sqlembed.engine.llama_rows import MOST_TOGETHER, Placed, RowsContext
-from sqlembed.engine.model import Model
+from sqlembed.engine.llama_rows import MOST_TOGETHER, RowsContext
+from sqlembed.engine.model import Holds, Model
 from sqlembed.engine.pack import BATCH_TOKENS
+from sqlembed.engine.placed import Placed
 from sqlembed.engine.pooling import Vector, Vectors, mean
 from sqlembed.engine.reader import Reader
 from sqlembed.engine.scheduler import Scheduler
@@ -42,8 +45,8 @@ from sqlembed.weights.two_stage import SAMPLE
 Result = TypeVar("Result")
 
 AT_ONCE = 4
-"""Short texts in a batch: the rows that fill the gap between a sample and its texts are the same
-for all of it, and cost as much as a sample."""
+"""Short texts in a batch of llama.cpp's: the rows that fill the gap between a sample and its texts
+are the same for all of it, and cost as much as a sample. Our own arithmetic needs none."""
 SHORT = 64
 """Tokens of such a text."""
 WORDS, TYPES = "token_embd.weight", "token_types.weight"
@@ -61,15 +64,16 @@ class Behind(NamedTuple):
         return len(self.before) + len(self.ids)
 
 
-def rooms(corpus: Corpus, soft: int, context: int) -> tuple[int, Room]:
+def rooms(corpus: Corpus, soft: int, context: int, *, own: bool) -> tuple[int, Room]:
     """Rows that a context of the second stage has room for; and the room of a batch.
 
     :param soft: rows between a sample and a text
     :param context: tokens that the model reads
+    :param own: whether our own arithmetic computes it
     """
     before = corpus.sample + soft
-    together = AT_ONCE * (before + SHORT)
-    gap = 0 if corpus.arithmetic == "published" else corpus.sample
+    together = (1 if own else AT_ONCE) * (before + SHORT)
+    gap = 0 if own or corpus.arithmetic == "published" else corpus.sample
     return max(together, before + context) + gap, Room(together, MOST_TOGETHER)
 
 
@@ -102,20 +106,12 @@ class TwoStage(Model):
             raise InputError(f"{self.manifest.name} needs a sample of texts, and got none")
         refuse_after_fork()
         encoded = self._tokens(texts[: self._corpus.sample], "document")
-        weights = Weights(beside.path(self._path, beside.FIRST))
-        contexts: list[Context] = []
-        try:
-            room = max(BATCH_TOKENS, self.manifest.context)
-            contexts += [Context(weights, room) for _ in range(settings.threads())]
+        with self._first() as contexts:
             scheduler = Scheduler(self.manifest.name, contexts)
             try:
                 pooled = np.stack(scheduler.run(encoded, mean))
             finally:
                 scheduler.close()
-        finally:
-            for context in contexts:
-                context.close()
-            weights.close()
         made = self._between.of_first(pooled)
         return made[np.arange(self._corpus.sample) % len(made)]
 
@@ -168,6 +164,25 @@ class TwoStage(Model):
             np.concatenate([before.rows, rows]), np.concatenate([before.positions, positions])
         )
 
+    @contextmanager
+    def _first(self) -> Iterator[Sequence[BertContext | Context]]:
+        """Contexts of the first stage, which is in memory while the block runs."""
+        path = beside.path(self._path, beside.FIRST)
+        room, count = max(BATCH_TOKENS, self.manifest.context), settings.threads()
+        if self._own:
+            bert = Bert(gguf_tensors.read(path))
+            yield [BertContext(bert, room) for _ in range(count)]
+            return
+        weights = Weights(path)
+        contexts: list[Context] = []
+        try:
+            contexts += [Context(weights, room) for _ in range(count)]
+            yield contexts
+        finally:
+            for context in contexts:
+                context.close()
+            weights.close()
+
     def _before(self, sample: Vectors) -> Placed:
         """What stands before each text."""
         rows = np.concatenate([sample, self._between.soft])
@@ -177,11 +192,15 @@ class TwoStage(Model):
         positions[: len(sample)] = 0
         return Placed(rows, positions)
 
-    def _rooms(self, batch: int) -> tuple[int, Room]:
-        return rooms(self._corpus, len(self._between.soft), self.manifest.context)
+    def _rooms(self, own: Bert | None, batch: int) -> tuple[int, Room]:
+        self._own = own is not None
+        soft = len(self._between.soft)
+        return rooms(self._corpus, soft, self.manifest.context, own=self._own)
 
-    def _context(self, own: Bert | None, room: int, words: Sequence[int]) -> "_SecondContext":
-        return _SecondContext(self, self._weights, room, self._type)
+    def _context(self, own: Bert | None, room: int, words: Sequence[int]) -> Holds:
+        if own is not None:
+            return _Placing(self, BertContext(own, room))
+        return _Placing(self, RowsContext(self._weights, room, self._type))
 
     def _check(self, manifest: Manifest, numbers: dict[str, float | int]) -> None:
         trained = numbers.get(SAMPLE)
@@ -198,15 +217,21 @@ class TwoStage(Model):
             )
 
 
-class _SecondContext(RowsContext):
+class _Placing:
     """Makes the rows of a text when it is computed: they are a megabyte and a half."""
 
-    def __init__(self, model: TwoStage, weights: Weights, room: int, added: Vector) -> None:
-        super().__init__(weights, room, added)
+    def __init__(self, model: TwoStage, context: BertContext | RowsContext) -> None:
         self._model = model
+        self.context = context
 
-    def encode(self, texts: Sequence[Behind]) -> list[Vectors]:  # type: ignore[override]
-        return super().encode([self._model.placed(text) for text in texts])
+    def use_threads(self, count: int) -> None:
+        self.context.use_threads(count)
+
+    def encode(self, texts: Sequence[Behind]) -> list[Vectors]:
+        return self.context.compute([self._model.placed(text) for text in texts])
+
+    def close(self) -> None:
+        self.context.close()
 
 
 class AfterSample(Reader):

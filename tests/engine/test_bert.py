@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sqlembed.engine import bert, computing
-from sqlembed.engine.bert import Bert, BertContext
+from sqlembed.engine.bert import Bert
+from sqlembed.engine.bert_context import BertContext
 from sqlembed.engine.llama import Context, TokenIds, Weights
 from sqlembed.engine.pooling import Vectors, mean, unit
 from sqlembed.engine.tokenize import tokenizer_of

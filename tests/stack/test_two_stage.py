@@ -9,9 +9,11 @@ import numpy.typing as npt
 import pytest
 import tiny_two_stage as tiny
 
+from sqlembed.engine import bert
 from sqlembed.engine.llama import Weights
 from sqlembed.engine.llama_rows import MOST_TOGETHER, Placed, RowsContext
 from sqlembed.engine.local import LocalEngine
+from sqlembed.engine.two_stage import Behind, TwoStage
 from sqlembed.errors import InputError, ModelError, OptionError, SpaceError
 from sqlembed.weights import beside, manifest, receipt
 
@@ -19,8 +21,15 @@ Floats = npt.NDArray[np.float32]
 
 TEXTS = ["the red fox sleeps", "dogs bark at night", "a tree", "fox under the tree"]
 OTHERS = ["loud dogs", "no", "yes the dogs bark loud at a tree at night"]
+ARITHMETICS = ["own", "llama.cpp"] if bert.lanes() else ["llama.cpp"]
 COSINE = 0.999
 """At f16; measured: 0.999998."""
+
+
+@pytest.fixture(autouse=True, params=ARITHMETICS)
+def computed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whom: both have to give the reference's vectors."""
+    monkeypatch.setenv("SQLEMBED_ARITHMETIC", request.param)
 
 
 def floats(blobs: Sequence[bytes]) -> Floats:
@@ -110,25 +119,18 @@ def test_a_text_is_the_same_alone_and_in_a_batch(engine: LocalEngine, arithmetic
 def test_samples_of_several_indexes_share_batches(engine: LocalEngine) -> None:
     tiny.install("tiny")
     with engine.library.hold("tiny") as model:
-        samples = [model.sample(TEXTS), model.sample(OTHERS)]  # type: ignore[attr-defined]
+        assert isinstance(model, TwoStage)
+        context = model._contexts[0].context  # type: ignore[attr-defined]
         behind = [
-            model.placed(behind)  # type: ignore[attr-defined]
-            for sample in samples
-            for behind in _behind(model, sample, OTHERS)
+            model.placed(Behind(model._before(sample), ids))
+            for sample in (model.sample(TEXTS), model.sample(OTHERS))
+            for ids in model._tokens(["no"], "document")
         ]
-        (context,) = model._contexts  # type: ignore[attr-defined]
-        together = RowsContext.encode(context, behind)
-        alone = [RowsContext.encode(context, [each])[0] for each in behind]
+        together = context.compute(behind)
+        alone = [context.compute([each])[0] for each in behind]
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one, other, atol=0.03)
-    assert np.abs(together[0] - together[len(OTHERS)]).max() > 0.3
-
-
-def _behind(model: object, sample: Floats, texts: Sequence[str]) -> list[object]:
-    from sqlembed.engine.two_stage import Behind
-
-    before = model._before(sample)  # type: ignore[attr-defined]
-    return [Behind(before, ids) for ids in model._tokens(texts, "document")]  # type: ignore[attr-defined]
+    assert np.abs(together[0] - together[1]).max() > 0.3
 
 
 def test_late_interaction_goes_by_the_tokens_of_the_text_alone(engine: LocalEngine) -> None:
@@ -295,7 +297,7 @@ def test_rows_that_fill_gaps_are_hidden(engine: LocalEngine) -> None:
             for ours, alone in zip(context._encode(texts, filling), wanted, strict=True):
                 np.testing.assert_allclose(ours, alone, atol=2e-3)
     shifted = Placed(drawn[:4], np.array([0, 0, 31, 32], np.int32))
-    assert np.abs(context.encode([shifted])[0] - expected[0]).max() > 0.01
+    assert np.abs(context.compute([shifted])[0] - expected[0]).max() > 0.01
 
 
 def test_a_build_that_shows_them_is_refused(
@@ -334,4 +336,4 @@ def test_a_batch_that_does_not_fit_is_an_error_and_no_crash(engine: LocalEngine)
         ([Placed(row[:0], np.zeros(0, np.int32))], "0 rows"),
     ):
         with pytest.raises(ModelError, match=said):
-            context.encode(texts)
+            context.compute(texts)
