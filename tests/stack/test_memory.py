@@ -28,6 +28,7 @@ def words_bytes(
 
 def test_words_of_a_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQLEMBED_THREADS", "1")
+    monkeypatch.setenv("SQLEMBED_ARITHMETIC", "llama.cpp")
     assert words_bytes(tmp_path, monkeypatch, "nomic-bert") == ROOM * 4
     assert words_bytes(tmp_path, monkeypatch, "qwen2") == ROOM * 4 * 2
     assert words_bytes(tmp_path, monkeypatch, "qwen3", **READING) == MOST_TEXTS * 4 * 2

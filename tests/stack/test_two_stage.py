@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from sqlembed.engine.llama_rows import MOST_TOGETHER, Placed, RowsContext
 from sqlembed.engine.local import LocalEngine
 from sqlembed.engine.two_stage import Behind, TwoStage
 from sqlembed.errors import InputError, ModelError, OptionError, SpaceError
-from sqlembed.weights import beside, manifest, receipt
+from sqlembed.weights import beside, gguf_tensors, manifest, receipt
 
 Floats = npt.NDArray[np.float32]
 
@@ -279,6 +280,22 @@ def test_transformers_of_another_kind_are_refused(tmp_path: Path) -> None:
     (source / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="what can be converted is nomic-ai/nomic-bert-2048"):
         convert(source, tmp_path / "made.gguf")
+
+
+@pytest.mark.skipif(not bert.lanes(), reason="not for this processor, or not compiled")
+def test_what_is_not_quite_a_nomic_bert_is_left_to_llama_cpp(engine: LocalEngine) -> None:
+    contents = gguf_tensors.read(tiny.install("tiny"))
+    assert bert.reason_against(contents) is None
+    for numbers, said in (
+        ({"nomic-bert.rope.scaling.factor": 2.0}, "it says nomic-bert.rope.scaling.factor"),
+        ({"nomic-bert.rope.dimension_count": 16}, "parts of its heads only"),
+        ({"nomic-bert.attention.head_count": 0}, "no multiples"),
+        ({"nomic-bert.block_count": 0}, "it is no BERT"),
+    ):
+        changed = replace(contents, numbers=contents.numbers | numbers)
+        assert said in str(bert.reason_against(changed))
+    biased = contents.tensors | {"blk.0.attn_qkv.bias": contents.tensors["token_embd_norm.bias"]}
+    assert "attn_qkv.bias" in str(bert.reason_against(replace(contents, tensors=biased)))
 
 
 def context_of(path: Path, added: float = 0.0) -> RowsContext:
