@@ -1,4 +1,4 @@
-/* The forward pass of a BERT, or a nomic-bert, over a batch of texts, on the processor's own vectors.
+/* The forward pass of a BERT or a nomic-bert over a batch of texts, on the processor's own vectors.
  *
  * bert.py calls it, where it was compiled and the processor has what it needs; llama.cpp computes
  * elsewhere, and every other architecture. Floats are 32 bits wide, weights 16 or 32; texts of a
@@ -107,8 +107,8 @@ PUBLIC ptrdiff_t sqlembed_bert_room(const struct bert *bert, ptrdiff_t tokens, p
  * places: of each row, if there are turns
  * starts: where each text begins, and where the last one ends. */
 PUBLIC void sqlembed_bert_encode(const struct bert *bert, int lanes, float *rows,
-                                 const int32_t *places, const int32_t *starts, ptrdiff_t texts, ptrdiff_t longest,
-                                 float *room, int threads) {
+                                 const int32_t *places, const int32_t *starts, ptrdiff_t texts,
+                                 ptrdiff_t longest, float *room, int threads) {
 #ifdef __x86_64__
   if (lanes == 16) encode_avx512(bert, rows, places, starts, texts, longest, room, threads);
   if (lanes == 8) encode_avx2(bert, rows, places, starts, texts, longest, room, threads);

@@ -138,8 +138,8 @@ static ptrdiff_t some(ptrdiff_t left) {
 }
 
 /* A linear layer: c = a * weights + bias, of shape (rows, columns). `stride` is from row to row
- * of a. Called by every thread of a
- * team, each of which takes some panels; the caller waits for all. */
+ * of a. Called by every thread of a team, each of which takes some panels; the caller waits for
+ * all. */
 #define linear NAME(linear)
 static void linear(const float *a, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t inputs,
                    const void *weights, int half, const float *bias, ptrdiff_t columns, float *c) {

@@ -60,7 +60,6 @@ void link_close(struct link *link) {
   }
   link->fd = -1;
   link->stashed = 0;
-  link->answered = 0;
 }
 
 /* sqlite3_is_interrupted() came with 3.41; that a statement is refused tells the same. This one

@@ -373,19 +373,18 @@ static int handle(struct link *link, struct frame *frame, struct transaction *tr
 int call(struct link *link, struct buffer *request, struct answer *answer) {
   struct transaction transaction = {.db = link->db};
   struct frame frame;
-  int code, again, tries = 0, more = 1;
+  int code, again, tries = 0, lost = 0, more = 1;
   do {
     code = link_ready(link);
     if (code) return code;
     again = ++tries < MOST_TRIES && !link->depth;
     code = link_send(link, request); /* where the service ends meanwhile, it has not had the call */
     if (code) continue;
-    /* One that has idled may leave just now: a call that got no answer is made once more. */
-    again = again && link->answered;
+    /* One that ends by itself may not have read it: a call that got no answer is made once more. */
+    again = again && !lost++;
     code = link_receive(link, &frame);
   } while (code == ENDED && again);
   while (!code) {
-    link->answered = 1;
     code = handle(link, &frame, &transaction, answer, &more);
     frame_free(&frame);
     if (code || !more) break;

@@ -47,7 +47,6 @@ class Link:
         """Ends the connection: now, or by itself when nobody has this link any more."""
         self._process = 0
         self._patience = 0
-        self._answered = False
         self.depth = 0
         """Plans whose statements are running now."""
         self.epoch = 0
@@ -61,24 +60,25 @@ class Link:
         :param epoch: the only connection that knows what the request is about, if it is only one
         :raises ServiceError: the service cannot be had, or does not answer
         """
-        for tries in count(1):
+        tries, lost = 0, False
+        while True:
             self.ready()
             if epoch is not None and epoch != self.epoch:
                 raise ServiceError(
                     "sqlembed's service was started anew while an aggregate gathered values; run"
                     " the statement again"
                 )
+            tries += 1
             again = tries < MOST_TRIES and not self.depth and epoch is None
             try:
                 self.send(request)  # where it ends meanwhile, it has not had the request
-                again = again and self._answered  # else a service that had idled left just then
-                answer = self.receive()
-                break
+                # One that ends by itself may not have read it. What ends every service that has
+                # it is asked twice at most.
+                again, lost = again and not lost, True
+                return self.receive()
             except EndedError:
                 if not again:
                     raise
-        self._answered = True
-        return answer
 
     def ready(self, *, start: bool = True) -> None:
         """Be connected; with *start* to a service that is started if there is none.
@@ -126,7 +126,6 @@ class Link:
         if self._end is not None:
             self._end()
         self._stream = None
-        self._answered = False
 
     def _connected(self) -> Stream:
         if self._stream is None:

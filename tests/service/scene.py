@@ -115,6 +115,13 @@ class Host:
             raise HostError(outcome)
         return outcome
 
+    def goes_on(self) -> bool:
+        """Whether the last program runs yet; an error that has ended it is raised."""
+        if not select.select([self.process.stdout], [], [], 0)[0]:
+            return True
+        self.answer()
+        return False
+
     def run(self, program: str, limit: float = PATIENCE_SECONDS) -> Any:
         """Run *program* there, and give its ``result``."""
         self.tell(program)

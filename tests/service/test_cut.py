@@ -67,7 +67,7 @@ def test_a_call_is_cut_at_every_byte(
 
 @pytest.mark.parametrize("client", DOORS)
 @pytest.mark.parametrize("way", ["requests", "answers"])
-def test_a_second_call_that_is_cut_is_made_again(
+def test_a_call_that_is_cut_once_is_made_again(
     scene: Scene, proxy: Proxy, client: str, way: str
 ) -> None:
     host = scene.host(client)
@@ -75,11 +75,11 @@ def test_a_second_call_that_is_cut_is_made_again(
     right, once = measured(host, proxy, text)
     assert host.sql(text) == right
     twice = dict(zip(once, proxy.passed, strict=True))
-    for length in range(once[way] + 1, twice[way], 3):
+    for length in range(0, twice[way], 3):
         proxy.cut(**{way: length}, once=True)
         host.run(REOPEN)
-        assert host.sql(text) == right
-        assert host.sql(text) == right, f"{length} of {twice[way]} bytes"
+        for _ in range(2):
+            assert host.sql(text) == right, f"{length} of {twice[way]} bytes"
 
 
 PREPARE = """

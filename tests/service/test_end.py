@@ -57,8 +57,12 @@ def test_no_call_is_lost_while_services_are_stopped_one_after_another(
         )
     for _ in range(STOPS):
         before = len(scene.texts())
-        # Each has been answered by this service, so that what it asks next is asked again.
-        until(lambda before=before: served(scene, before) == 4, "calls of both")
+        until(
+            lambda before=before: (
+                all(host.goes_on() for host in hosts.values()) and served(scene, before) == 4
+            ),
+            "calls of both",
+        )
         assert scene.serve("--stop").stdout == "ended\n"
     scene.touch("enough")
     for name, host in hosts.items():

@@ -40,7 +40,7 @@ def test_a_text_that_kills_it_each_time_is_an_error(scene: Scene, client: str) -
     for number in range(2):
         assert ENDED in host.error(f"SELECT embed('die {number}')")
         assert host.embed(f"fine {number}") == vector(f"fine {number}")
-    assert scene.texts() == ["die 0", "fine 0", "die 1", "die 1", "fine 1"]
+    assert scene.texts() == ["die 0", "die 0", "fine 0", "die 1", "die 1", "fine 1"]
 
 
 @pytest.mark.parametrize("client", DOORS)
@@ -50,9 +50,8 @@ def test_killed_between_request_and_answer(scene: Scene, client: str) -> None:
     host.tell_sql("SELECT embed('wait:go words')")
     scene.begun("go")
     scene.kill()
-    assert ENDED in host.failed(), "this connection had no answer before"
     scene.touch("go")
-    assert host.embed("wait:go words") == vector("wait:go words")
+    assert host.answer() == [vector("wait:go words")]
 
 
 @pytest.mark.parametrize("client", DOORS)

@@ -71,6 +71,22 @@ def test_two_layers_are_applied_in_their_order(
     assert abs(vector @ tiny.unit(pooled())) < 0.9
 
 
+def test_an_index_of_vectors_behind_heads_finds_its_rows(sql: Sql, source: Path) -> None:
+    pull.pull("tiny", file=source)
+    sql("CREATE TABLE sms(id INTEGER PRIMARY KEY, body TEXT)")
+    bodies = (TEXT, "dogs bark loud at night", "a tree")
+    for body in bodies:
+        sql("INSERT INTO sms(body) VALUES (?)", body)
+    assert sql.one("SELECT sqlembed_index('sms', 'body')") == 3
+    for number, distance in sql("SELECT id, distance FROM knn('sms', ?, 3)", TEXT):
+        ids = [2, *(tiny.PIECES.index(word) for word in bodies[number - 1].split()), 3]
+        rows = tiny.forward("qwen2", ids, causal=False)
+        vectors = [tiny.unit(SECOND @ (FIRST @ each)) for each in (pooled(), rows.mean(0))]
+        assert 1 - distance == pytest.approx(float(vectors[0] @ vectors[1]), abs=0.01)
+    sql("INSERT INTO sms(body) VALUES ('dogs bark at a tree')")
+    assert sql("SELECT id FROM knn('sms', 'dogs bark at a tree', 1)") == [4]
+
+
 def test_a_missing_head_is_not_missed_in_silence(sql: Sql, source: Path) -> None:
     for where in HEAD_PATHS:
         (source / where).unlink()
