@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import POOLINGS, Vectors, unit
 from sqlembed.engine.reader import Reader
-from sqlembed.engine.scheduler import Computes, Scheduler
+from sqlembed.engine.scheduler import Holds, Scheduler
 from sqlembed.engine.template import Templated, answers
 from sqlembed.engine.tokenize import Tokenizer, tokenizer_of
 from sqlembed.engine.waiting import Room
@@ -33,13 +33,6 @@ TO_BLAME = (
     "Its weights, its manifest or this build of llama.cpp are wrong, so it is not used;"
     " `sqlembed doctor` says more"
 )
-
-
-class Holds(Computes, Protocol):
-    """A context, which holds memory."""
-
-    def close(self) -> None:
-        """Give it back."""
 
 
 class Model(Reader):

@@ -48,6 +48,13 @@ class Computes(Protocol):
         """Compute one batch."""
 
 
+class Holds(Computes, Protocol):
+    """One that holds memory."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
 class Scheduler:
     """Contexts with a thread each, for requests of any threads."""
 

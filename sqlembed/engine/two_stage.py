@@ -28,12 +28,12 @@ from sqlembed.engine.between import Between
 from sqlembed.engine.late import Tokens, join
 from sqlembed.engine.llama import Context, TokenIds, Weights, refuse_after_fork
 from sqlembed.engine.llama_rows import MOST_TOGETHER, RowsContext
-from sqlembed.engine.model import Holds, Model
+from sqlembed.engine.model import Model
 from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.placed import Placed
 from sqlembed.engine.pooling import Vector, Vectors, mean
 from sqlembed.engine.reader import Reader
-from sqlembed.engine.scheduler import Scheduler
+from sqlembed.engine.scheduler import Holds, Scheduler
 from sqlembed.engine.waiting import Room
 from sqlembed.errors import InputError, ModelError
 from sqlembed.weights import beside, gguf_tensors
