@@ -20,10 +20,12 @@ FLAGS = ["-std=c11", "-O2", "-g0", "-fvisibility=hidden", "-fPIC", *WARNINGS]
 
 sys.path.insert(0, str(ROOT))  # the list of functions comes from our own registry
 
+THREADS = "-pthread"
 COMPARE = Extension(
     "sqlembed.index.libcompare",
     sources=["sqlembed/index/compare.c"],
-    extra_compile_args=[*FLAGS, "-O3"],
+    extra_compile_args=[*FLAGS, "-O3", THREADS],
+    extra_link_args=[THREADS],
     optional=True,
 )
 OPENMP = "-fopenmp"

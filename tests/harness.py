@@ -115,7 +115,6 @@ SMALL_BLOCKS = {
     "knn.EXACT_SHARE": 0,
     "knn.FEW_KEYS": 0,
     "scan.LEAST_LIKELY": 2,
-    "scan.SAMPLE_STEP": 1,
 }
 """What makes a small index be kept and searched as one of a million rows."""
 

@@ -31,6 +31,19 @@ if TYPE_CHECKING:
 
 _engine: "LocalEngine | None" = None
 _engine_lock = Lock()
+_connections: "weakref.WeakSet[apsw.Connection]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close() -> None:
+    """Close what the program left open.
+
+    Where one of its functions is held by another module, Python frees its connections after APSW
+    itself, whose tables of ours then crash it.
+    """
+    for connection in list(_connections):
+        with suppress(apsw.Error):  # a thread still uses it
+            connection.close()
 
 
 def shared_engine() -> "LocalEngine":
@@ -72,6 +85,7 @@ def connect(
 def register(connection: apsw.Connection, *, engine: Engine | str | None = None) -> None:
     """Add every function of sqlembed and sqlite-vec to a connection of yours."""
     functions, chosen = _chosen(connection, engine)
+    _connections.add(connection)
     if not run(connection, _has_vec0()):
         connection.enable_load_extension(True)
         try:

@@ -3,7 +3,7 @@
 import json
 import re
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 from sqlembed import resources
 from sqlembed.errors import NotFoundError, SchemaError
@@ -226,7 +226,9 @@ def check_format() -> Plan[int]:
     return applied
 
 
+@lru_cache(maxsize=64)
 def _index(row: Row) -> Index:
+    """What a row of the catalog says; each statement asks, and most find it as it was."""
     index_id, name, source, model, space, dimension, mode, triggers, options, *rest = row
     state, replaces, from_generation, stamp = rest
     try:

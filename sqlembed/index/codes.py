@@ -145,15 +145,44 @@ class Codes:
             self.error,
         )
 
-    @cached_property
-    def fixed_signs(self) -> compare.Fixed[np.uint64]:
-        """*signs* with their address."""
-        return compare.Fixed(self.signs)
 
-    @cached_property
-    def fixed_levels(self) -> compare.Fixed[np.uint8]:
-        """*levels* with their address."""
-        return compare.Fixed(self.levels)
+class Together:
+    """Codes of one frame in several blocks, numbered through, as a query is compared with them."""
+
+    def __init__(self, blocks: Sequence[Codes]) -> None:
+        """Take *blocks* together, at least one."""
+        self.blocks = blocks
+        self.frame = blocks[0].frame
+        self.error = max(block.error for block in blocks)
+        counts = np.array([len(block) for block in blocks], np.int64)
+        self.ends: Numbers = np.cumsum(counts)
+        """The place behind the last code of each block."""
+        self.signs = compare.Parts([block.signs for block in blocks], counts)
+        self.levels = compare.Parts([block.levels for block in blocks], counts)
+
+    def __len__(self) -> int:
+        return self.signs.total
+
+    def chunks(self, places: Numbers) -> Numbers:
+        """The chunks whose codes are at *places*."""
+        which = np.searchsorted(self.ends, places, side="right")
+        return np.array(
+            [
+                self.blocks[block].chunks[place - self.ends[block]]  # counted from its end
+                for block, place in zip(which, places, strict=True)
+            ],
+            np.int64,
+        )
+
+    def among(self, keys: Numbers) -> Numbers:
+        """The places of codes of rows with these *keys*."""
+        return np.flatnonzero(np.isin(np.concatenate([each.keys for each in self.blocks]), keys))
+
+
+def together(blocks: Sequence[Codes]) -> list[Together]:
+    """Those of each frame together."""
+    frames = dict.fromkeys(block.frame for block in blocks)
+    return [Together([each for each in blocks if each.frame is frame]) for frame in frames]
 
 
 class Asked:
@@ -172,17 +201,13 @@ class Asked:
         self._high, self._low = weights[::2].copy(), np.zeros(_half(len(query)), np.float32)
         self._low[: len(query) // 2] = weights[1::2]
 
-    def apart(self, blocks: Sequence[Codes]) -> npt.NDArray[np.uint16]:
-        """How far each code of *blocks* is apart from the query, by its signs; of shape (n,)."""
-        return compare.apart([each.fixed_signs for each in blocks], self._signs, self._large)
+    def apart(self, codes: Together) -> npt.NDArray[np.uint16]:
+        """How far each of *codes* is apart from the query, by its signs; of shape (n,)."""
+        return compare.apart(codes.signs, self._signs, self._large)
 
-    def cosines(self, blocks: Sequence[Codes], which: Numbers, places: Numbers) -> Vectors:
-        """About what the cosines of codes and the query are.
-
-        :param which: the number of each one's block; *places* where it is in there
-        """
-        levels = [each.fixed_levels for each in blocks]
-        found = compare.products(levels, which, places, self._high, self._low)
+    def cosines(self, codes: Together, places: Numbers) -> Vectors:
+        """About what the cosines of the query and the codes at *places*, which ascend, are."""
+        found = compare.products(codes.levels, places, self._high, self._low)
         found += self._least
         return found
 

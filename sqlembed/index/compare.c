@@ -1,8 +1,13 @@
-/* Compare codes with a query: the two loops in which a search of a large index spends its time.
+/* Compare codes with a query: the loops in which a search of a large index spends its time.
  *
  * compare.py calls them, and does the same in numpy where this was not compiled. Codes come in
  * blocks, and are numbered through all of them. */
 
+#define _GNU_SOURCE /* for sched_getcpu and pthread_attr_setaffinity_np */
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,13 +20,77 @@
 #define HAS_AVX2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
 #endif
 
-/* A bit that differs where the query is `large` counts three times. */
-static void weigh_bits(const uint64_t *signs, size_t words, size_t count, size_t start,
+/* ---- Several threads ---- */
+
+enum { MOST_THREADS = 16 };
+
+struct part {
+  void (*work)(const void *task, size_t first, size_t end);
+  const void *task;
+  size_t first, end;
+};
+
+static void *run(void *given) {
+  const struct part *part = given;
+  part->work(part->task, part->first, part->end);
+  return NULL;
+}
+
+/* Linux begins a thread on the processor of who makes it, if that has rested: it would wait there for
+ * the other half of the work. After a pause two threads took as long as one. */
+static void elsewhere(pthread_attr_t *attributes) {
+#ifdef __GLIBC__
+  cpu_set_t allowed;
+  int here = sched_getcpu();
+  if (here < 0 || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+  CPU_CLR(here, &allowed);
+  if (CPU_COUNT(&allowed)) pthread_attr_setaffinity_np(attributes, sizeof allowed, &allowed);
+#else
+  (void)attributes;
+#endif
+}
+
+/* Each thread does a part of `count` things. They are made anew each time, which takes some 20
+ * microseconds: a process may fork meanwhile, and threads that wait would be missing in its child. */
+static void in_parts(size_t count, int threads, void (*work)(const void *, size_t, size_t),
+                     const void *task) {
+  struct part parts[MOST_THREADS];
+  pthread_t others[MOST_THREADS];
+  size_t number = threads > MOST_THREADS ? MOST_THREADS : threads > 1 ? (size_t)threads : 1, made = 1;
+  pthread_attr_t attributes;
+  sigset_t all, before;
+  for (size_t i = 0; i < number; i++)
+    parts[i] = (struct part){work, task, count * i / number, count * (i + 1) / number};
+  if (number > 1 && !pthread_attr_init(&attributes)) {
+    elsewhere(&attributes);
+    sigfillset(&all); /* the host's signals are for the host's threads */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (made < number && !pthread_create(&others[made], &attributes, run, &parts[made])) made++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+  }
+  work(task, 0, parts[0].end);
+  for (size_t i = made; i < number; i++) run(&parts[i]);
+  for (size_t i = 1; i < made; i++) pthread_join(others[i], NULL);
+}
+
+/* ---- How far each code is apart ---- */
+
+struct weighing {
+  const uint64_t *const *signs;
+  const int64_t *counts;
+  size_t words;
+  const uint64_t *query, *large;
+  uint16_t *apart;
+};
+
+/* A bit that differs where the query is `large` counts three times. `stride` is from word to word. */
+static void weigh_bits(const uint64_t *signs, size_t stride, size_t words, size_t i, size_t end,
                        const uint64_t *query, const uint64_t *large, uint16_t *apart) {
-  for (size_t i = start; i < count; i++) {
+  for (; i < end; i++) {
     unsigned bits = 0;
     for (size_t word = 0; word < words; word++) {
-      uint64_t differ = signs[word * count + i] ^ query[word];
+      uint64_t differ = signs[word * stride + i] ^ query[word];
       bits += (unsigned)__builtin_popcountll(differ);
       bits += 2 * (unsigned)__builtin_popcountll(differ & large[word]);
     }
@@ -33,21 +102,20 @@ static void weigh_bits(const uint64_t *signs, size_t words, size_t count, size_t
 enum { CODES = 4, BYTE_WORDS = 10 }; /* in a register; words that a byte can count, 24 each */
 
 /* Bits are looked up by half bytes, in a third of the time of counting them by words. */
-AVX2 static void weigh_bits_by_avx2(const uint64_t *signs, size_t words, size_t count,
-                                    const uint64_t *query, const uint64_t *large,
+AVX2 static void weigh_bits_by_avx2(const uint64_t *signs, size_t stride, size_t words, size_t i,
+                                    size_t end, const uint64_t *query, const uint64_t *large,
                                     uint16_t *apart) {
   const __m256i bits = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, /* twice */
                                         0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
   const __m256i two = _mm256_add_epi8(bits, bits);
   const __m256i half = _mm256_set1_epi8(15), none = _mm256_setzero_si256();
-  size_t i = 0;
-  for (; i + CODES <= count; i += CODES) {
+  for (; i + CODES <= end; i += CODES) {
     __m256i sums = none;
     for (size_t first = 0; first < words; first += BYTE_WORDS) {
-      size_t end = words - first < BYTE_WORDS ? words : first + BYTE_WORDS;
+      size_t last = words - first < BYTE_WORDS ? words : first + BYTE_WORDS;
       __m256i bytes = none;
-      for (size_t word = first; word < end; word++) {
-        const __m256i *four = (const __m256i *)(const void *)(signs + word * count + i);
+      for (size_t word = first; word < last; word++) {
+        const __m256i *four = (const __m256i *)(const void *)(signs + word * stride + i);
         __m256i asked = _mm256_set1_epi64x((long long)query[word]);
         __m256i more = _mm256_set1_epi64x((long long)large[word]);
         __m256i differ = _mm256_xor_si256(_mm256_loadu_si256(four), asked);
@@ -67,28 +135,48 @@ AVX2 static void weigh_bits_by_avx2(const uint64_t *signs, size_t words, size_t 
     _mm256_storeu_si256((__m256i *)(void *)each, sums);
     for (size_t code = 0; code < CODES; code++) apart[i + code] = (uint16_t)each[code];
   }
-  weigh_bits(signs, words, count, i, query, large, apart);
+  weigh_bits(signs, stride, words, i, end, query, large, apart);
 }
 #endif
 
-/* How far each code is apart from the query: the bits in which it differs, three times where the
- * query is large. The words of a block's code lie as far apart as the block has codes. */
-PUBLIC void sqlembed_apart(const uint64_t *const *signs, const int64_t *counts, size_t blocks,
-                           size_t words, const uint64_t *query, const uint64_t *large,
-                           uint16_t *apart) {
-  for (size_t block = 0; block < blocks; block++) {
-    size_t count = (size_t)counts[block];
+static void weigh(const void *given, size_t first, size_t end) {
+  const struct weighing *task = given;
+  size_t base = 0;
+  for (size_t block = 0; base < end; base += (size_t)task->counts[block++]) {
+    size_t count = (size_t)task->counts[block];
+    size_t from = first > base ? first - base : 0, to = end - base < count ? end - base : count;
+    if (from >= to) continue;
+    void (*bits)(const uint64_t *, size_t, size_t, size_t, size_t, const uint64_t *,
+                 const uint64_t *, uint16_t *) = weigh_bits;
 #ifdef __x86_64__
-    if (HAS_AVX2)
-      weigh_bits_by_avx2(signs[block], words, count, query, large, apart);
-    else
+    if (HAS_AVX2) bits = weigh_bits_by_avx2;
 #endif
-      weigh_bits(signs[block], words, count, 0, query, large, apart);
-    apart += count;
+    bits(task->signs[block], count, task->words, from, to, task->query, task->large,
+         task->apart + base);
   }
 }
 
+/* How far each code is apart from the query: the bits in which it differs, three times where the
+ * query is large. The words of a block's code lie as far apart as the block has codes. */
+PUBLIC void sqlembed_apart(const uint64_t *const *signs, const int64_t *counts, size_t count,
+                           size_t words, const uint64_t *query, const uint64_t *large,
+                           uint16_t *apart, int threads) {
+  struct weighing task = {signs, counts, words, query, large, apart};
+  in_parts(count, threads, weigh, &task);
+}
+
+/* ---- Products ---- */
+
 enum { LANES = 16, AHEAD = 8, LINE = 64 }; /* AHEAD: codes that are fetched before they are used */
+
+struct multiplication {
+  const uint8_t *const *levels;
+  const int64_t *counts;
+  size_t bytes;
+  const int64_t *places;
+  const float *high, *low;
+  float *products;
+};
 
 /* Written so that the compiler takes many numbers at a time. */
 static inline float product(const uint8_t *code, size_t bytes, const float *high, const float *low) {
@@ -105,31 +193,83 @@ static inline float product(const uint8_t *code, size_t bytes, const float *high
   return sum;
 }
 
-static inline void multiply(const uint8_t *const *codes, size_t bytes, size_t count,
-                            const float *high, const float *low, float *products) {
-  for (size_t i = 0; i < count; i++) {
-    if (i + AHEAD < count)
-      for (size_t at = 0; at < bytes; at += LINE) __builtin_prefetch(codes[i + AHEAD] + at);
-    products[i] = product(codes[i], bytes, high, low);
+static inline void multiply(const struct multiplication *task, size_t first, size_t end) {
+  const uint8_t *code[AHEAD] = {0};
+  size_t block = 0;
+  int64_t base = 0;
+  for (size_t i = first; i < end + AHEAD; i++) {
+    if (i >= first + AHEAD)
+      task->products[i - AHEAD] = product(code[i % AHEAD], task->bytes, task->high, task->low);
+    if (i < end) {
+      while (task->places[i] - base >= task->counts[block]) base += task->counts[block++];
+      code[i % AHEAD] = task->levels[block] + (size_t)(task->places[i] - base) * task->bytes;
+      for (size_t at = 0; at < task->bytes; at += LINE) __builtin_prefetch(code[i % AHEAD] + at);
+    }
   }
 }
 
+static void multiply_part(const void *task, size_t first, size_t end) {
+  multiply(task, first, end);
+}
+
 #ifdef __x86_64__
-AVX2 static void multiply_by_avx2(const uint8_t *const *codes, size_t bytes, size_t count,
-                                  const float *high, const float *low, float *products) {
-  multiply(codes, bytes, count, high, low, products);
+AVX2 static void multiply_part_by_avx2(const void *task, size_t first, size_t end) {
+  multiply(task, first, end);
 }
 #endif
 
 /* The sum of each code's levels, two in a byte, times the query's weights for the higher and the
- * lower ones. `codes` says where each begins. */
-PUBLIC void sqlembed_products(const uint8_t *const *codes, size_t bytes, size_t count,
-                              const float *high, const float *low, float *products) {
+ * lower ones. `places` ascend. */
+PUBLIC void sqlembed_products(const uint8_t *const *levels, const int64_t *counts, size_t bytes,
+                              const int64_t *places, size_t count, const float *high,
+                              const float *low, float *products, int threads) {
+  struct multiplication task = {levels, counts, bytes, places, high, low, products};
 #ifdef __x86_64__
   if (HAS_AVX2) {
-    multiply_by_avx2(codes, bytes, count, high, low, products);
+    in_parts(count, threads, multiply_part_by_avx2, &task);
     return;
   }
 #endif
-  multiply(codes, bytes, count, high, low, products);
+  in_parts(count, threads, multiply_part, &task);
+}
+
+struct cosines {
+  const float *vectors, *query;
+  size_t width;
+  float *found;
+};
+
+static inline void cosine(const struct cosines *task, size_t first, size_t end) {
+  for (size_t i = first; i < end; i++) {
+    const float *vector = task->vectors + i * task->width;
+    float sums[2 * LANES] = {0}, sum = 0;
+    size_t at = 0;
+    for (; at + 2 * LANES <= task->width; at += 2 * LANES)
+      for (size_t lane = 0; lane < 2 * LANES; lane++)
+        sums[lane] += vector[at + lane] * task->query[at + lane];
+    for (; at < task->width; at++) sum += vector[at] * task->query[at];
+    for (size_t lane = 0; lane < 2 * LANES; lane++) sum += sums[lane];
+    task->found[i] = sum;
+  }
+}
+
+static void cosine_part(const void *task, size_t first, size_t end) { cosine(task, first, end); }
+
+#ifdef __x86_64__
+AVX2 static void cosine_part_by_avx2(const void *task, size_t first, size_t end) {
+  cosine(task, first, end);
+}
+#endif
+
+/* The product of each vector, of shape (count, width), with the query. */
+PUBLIC void sqlembed_cosines(const float *vectors, size_t count, size_t width, const float *query,
+                             float *found, int threads) {
+  struct cosines task = {vectors, query, width, found};
+#ifdef __x86_64__
+  if (HAS_AVX2) {
+    in_parts(count, threads, cosine_part_by_avx2, &task);
+    return;
+  }
+#endif
+  in_parts(count, threads, cosine_part, &task);
 }

@@ -1,6 +1,6 @@
 """Compare codes with a query: by ``compare.c`` where it was compiled, else by numpy.
 
-C takes a quarter of numpy's time, and numpy's many short steps gain nothing from more threads.
+C takes a quarter of numpy's time, and does it on every core.
 """
 
 import ctypes
@@ -12,23 +12,32 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from sqlembed import settings
+
 LIBRARY = Path(__file__).with_name("libcompare.so")
 SCANNED = 16_384
 """Codes that numpy compares at once: what that needs stays in the processor's cache."""
-_POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
+PART_BYTES = 1 << 18
+"""What another thread is worth: it takes as long to begin as to compare this much."""
+_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 
 Number = TypeVar("Number", bound=np.generic)
+Floats = npt.NDArray[np.float32]
 
 
-class Fixed(Generic[Number]):
-    """An array in C's order that stays where it is; numpy takes long to tell where."""
+class Parts(Generic[Number]):
+    """Arrays in C's order that stay where they are; numpy takes long to tell where."""
 
-    def __init__(self, array: npt.NDArray[Number]) -> None:
-        """Keep *array*."""
-        assert array.flags.c_contiguous
-        self.array = array
-        self.at = array.ctypes.data
-        """Its address."""
+    def __init__(
+        self, arrays: Sequence[npt.NDArray[Number]], counts: npt.NDArray[np.int64]
+    ) -> None:
+        """Keep *arrays*, of so many codes each."""
+        self.arrays = arrays
+        self.counts = counts
+        self._addresses = np.array([_at(array) for array in arrays], np.uintp)
+        self.at, self.counts_at = _at(self._addresses), _at(counts)
+        """Where C finds the arrays' addresses, and how many codes each has."""
+        self.total = int(counts.sum())
 
 
 @cache
@@ -38,17 +47,20 @@ def library() -> ctypes.CDLL | None:
         found = ctypes.CDLL(str(LIBRARY))
     except OSError:
         return None
-    pointers = [_POINTER] * 3
-    found.sqlembed_apart.argtypes = [_POINTER, _POINTER, _SIZE, _SIZE, *pointers]
-    found.sqlembed_products.argtypes = [_POINTER, _SIZE, _SIZE, *pointers]
-    found.sqlembed_apart.restype = found.sqlembed_products.restype = None
+    found.sqlembed_apart.argtypes = [
+        _POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER, _INT,
+    ]  # fmt: skip
+    found.sqlembed_products.argtypes = [
+        _POINTER, _POINTER, _SIZE, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER, _INT,
+    ]  # fmt: skip
+    found.sqlembed_cosines.argtypes = [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _INT]
+    for each in (found.sqlembed_apart, found.sqlembed_products, found.sqlembed_cosines):
+        each.restype = None
     return found
 
 
 def apart(
-    signs: Sequence[Fixed[np.uint64]],
-    query: npt.NDArray[np.uint64],
-    large: npt.NDArray[np.uint64],
+    signs: Parts[np.uint64], query: npt.NDArray[np.uint64], large: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.uint16]:
     """In how many bits each code differs from *query*; those that are set in *large* count thrice.
 
@@ -56,16 +68,15 @@ def apart(
     :param query: of shape (words,), as *large*
     :returns: of shape (all codes,)
     """
-    counts = np.array([each.array.shape[1] for each in signs], np.int64)
-    found = np.empty(int(counts.sum()), np.uint16)
+    found = np.empty(signs.total, np.uint16)
     if compiled := library():
-        blocks = np.array([each.at for each in signs], np.uintp)
-        where = (_at(query), _at(large), _at(found))
-        compiled.sqlembed_apart(_at(blocks), _at(counts), len(signs), len(query), *where)
+        where = (_at(query), _at(large), _at(found), _threads(signs.total * query.nbytes))
+        compiled.sqlembed_apart(signs.at, signs.counts_at, signs.total, len(query), *where)
         return found
-    for each, part in zip(signs, np.split(found, np.cumsum(counts)[:-1]), strict=True):
+    ends = np.cumsum(signs.counts)[:-1]
+    for each, part in zip(signs.arrays, np.split(found, ends), strict=True):
         for start in range(0, len(part), SCANNED):
-            differ = each.array[:, start : start + SCANNED] ^ query[:, np.newaxis]
+            differ = each[:, start : start + SCANNED] ^ query[:, np.newaxis]
             some = part[start : start + SCANNED]
             np.bitwise_count(differ).sum(axis=0, dtype=np.uint16, out=some)
             differ &= large[:, np.newaxis]
@@ -74,32 +85,52 @@ def apart(
 
 
 def products(
-    levels: Sequence[Fixed[np.uint8]],
-    blocks: npt.NDArray[np.int64],
-    places: npt.NDArray[np.int64],
-    high: npt.NDArray[np.float32],
-    low: npt.NDArray[np.float32],
-) -> npt.NDArray[np.float32]:
+    levels: Parts[np.uint8], places: npt.NDArray[np.int64], high: Floats, low: Floats
+) -> Floats:
     """The sum of the levels of codes, times the query's weights for them.
 
     :param levels: of each block, two a byte, of shape (its codes, bytes)
-    :param blocks: the block of each code that is wanted; *places* where it is in there
+    :param places: of the codes that are wanted, numbered through the blocks, ascending
     :param high: the weights of the higher ones, of shape (bytes,); *low* of the lower ones
     :returns: of the shape of *places*
     """
     found = np.empty(len(places), np.float32)
     if compiled := library():
-        begins = np.array([each.at for each in levels], np.int64)
-        codes = begins[blocks] + places * len(high)
-        where = (_at(high), _at(low), _at(found))
-        compiled.sqlembed_products(_at(codes), len(high), len(codes), *where)
+        what = (levels.at, levels.counts_at, len(high), _at(places), len(places))
+        where = (_at(high), _at(low), _at(found), _threads(len(places) * len(high)))
+        compiled.sqlembed_products(*what, *where)
         return found
-    for block in np.unique(blocks):
-        of_block = blocks == block
-        chosen = levels[block].array[places[of_block]]
+    ends = np.cumsum(levels.counts)
+    starts = np.searchsorted(places, ends - levels.counts)
+    for array, end, count, start in zip(levels.arrays, ends, levels.counts, starts, strict=True):
+        stop = np.searchsorted(places, end)
+        chosen = array[places[start:stop] - (end - count)]
         of_high = (chosen >> 4).astype(np.float32) @ high
-        found[of_block] = of_high + (chosen & 15).astype(np.float32) @ low
+        found[start:stop] = of_high + (chosen & 15).astype(np.float32) @ low
     return found
+
+
+def cosines(vectors: Floats, query: Floats) -> Floats:
+    """The product of each of *vectors*, of shape (n, dimension), with *query*.
+
+    OpenBLAS's threads take longer to come to rest than these few take.
+    """
+    if not (compiled := library()):
+        return vectors @ query
+    found = np.empty(len(vectors), np.float32)
+    what = (_at(vectors), len(vectors), len(query), _at(query))
+    compiled.sqlembed_cosines(*what, _at(found), _threads(vectors.nbytes))
+    return found
+
+
+def _threads(size: int) -> int:
+    """How many work on so many bytes."""
+    return min(_most_threads(), 1 + size // PART_BYTES)
+
+
+@cache
+def _most_threads() -> int:
+    return settings.threads()
 
 
 def _at(array: npt.NDArray[Any]) -> int:

@@ -254,11 +254,16 @@ def _looked_up(
         if near.whole and tail_is_whole:
             return _sorted([*hits, *others]), True
         # What is farther than all that was looked up of one may be farther than what was not, too.
-        hits, others = (
-            [hit for hit in hits if tail_is_whole or hit.distance <= _farthest(others)],
-            [hit for hit in others if near.whole or hit.distance <= _farthest(hits)],
+        limits = (
+            math.inf if tail_is_whole else _farthest(others),
+            math.inf if near.whole else _farthest(hits),
         )
-        hits = _sorted([*hits, *others])
+        hits = _sorted(
+            hit
+            for part, limit in zip((hits, others), limits, strict=True)
+            for hit in part
+            if hit.distance <= limit
+        )
         # Some may be missing since they wait, or are deleted; and of many that are nearly the same
         # the codes do not tell which is nearest.
         if len(hits) >= wanted + wanted // 2:

@@ -8,16 +8,17 @@ longest goes when the bound of memory is reached.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from random import shuffle
 from threading import Lock
 
 import numpy as np
 
 from sqlembed import settings
-from sqlembed.index import blocks, codes, scan
+from sqlembed.index import blocks, codes, compare, scan
 from sqlembed.index.blocks import Listed
 from sqlembed.index.catalog import Index
-from sqlembed.index.codes import Codes, Numbers, Vectors
+from sqlembed.index.codes import Codes, Numbers, Together, Vectors
 from sqlembed.index.scan import Candidates
 from sqlembed.plan import Plan, Rows, Statement
 from sqlembed.vectors import FLOAT_BYTES
@@ -26,6 +27,8 @@ TAIL_BYTES = 32 << 20
 """Of the vectors of a tail that is remembered; those of a longer one stay in the database."""
 MOST_STATES = 16
 """States whose vectors or blocks are known: every write makes a new one."""
+MOST_TOGETHER = 16
+"""Sets of blocks that were searched together, and stay so."""
 TAIL = """
 SELECT stamp, chunk, key, vector
 FROM main.sqlembed_catalog LEFT JOIN main.{} ON chunk > ?2
@@ -51,6 +54,11 @@ class State:
     """None where its vectors are not remembered."""
     tail_is_long: bool = False
     """Whether that is since there are too many, or one is damaged; else nobody asked before."""
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """Of its blocks."""
+        return tuple(each.block for each in self.blocks)
 
     @property
     def end(self) -> int:
@@ -78,6 +86,7 @@ class Memory:
         self._lock = Lock()
         self._blocks: OrderedDict[int, Codes] = OrderedDict()
         self._states: OrderedDict[int, State] = OrderedDict()
+        self._together: OrderedDict[tuple[int, ...], list[Together]] = OrderedDict()
         self.nbytes = 0
         """What it takes."""
 
@@ -88,6 +97,18 @@ class Memory:
             for number in found:
                 self._blocks.move_to_end(number)
             return found
+
+    def together(self, numbers: tuple[int, ...]) -> list[Together] | None:
+        """The blocks of these numbers, if all are remembered, as they are searched."""
+        with self._lock:
+            if numbers in self._together:
+                self._together.move_to_end(numbers)
+            elif all(number in self._blocks for number in numbers):
+                held = [self._blocks[number] for number in numbers]
+                self._together[numbers] = codes.together(held)
+                if len(self._together) > MOST_TOGETHER:
+                    self._together.popitem(last=False)
+            return self._together.get(numbers)
 
     def state(self, stamp: int) -> State | None:
         """The state of this stamp, if it is remembered."""
@@ -119,12 +140,19 @@ class Memory:
         with self._lock:
             self._blocks.clear()
             self._states.clear()
+            self._together.clear()
             self.nbytes = 0
 
     def _make_room(self) -> None:
         bound = settings.index_memory_bytes()
         while self._states and (len(self._states) > MOST_STATES or self.nbytes > bound):
             self.nbytes -= self._states.popitem(last=False)[1].nbytes
+        if self.nbytes > bound:
+            # Who searched them together asked for each of them.
+            for numbers in self._together:
+                for number in numbers:
+                    self._blocks.move_to_end(number)
+            self._together.clear()
         while self._blocks and self.nbytes > bound:
             self.nbytes -= self._blocks.popitem(last=False)[1].nbytes
 
@@ -188,7 +216,8 @@ def nearest(
     if known.tail is not None:
         tail = known.tail
         places = slice(None) if keys is None else scan.among(tail.keys, keys)
-        of_tail.append(scan.best(tail.chunks[places], tail.vectors[places] @ query, wanted))
+        cosines = compare.cosines(tail.vectors[places], query)
+        of_tail.append(scan.best(tail.chunks[places], cosines, wanted))
     return scan.merged(found, wanted), scan.merged(of_tail, wanted)
 
 
@@ -201,17 +230,19 @@ def within(
 
 
 def _candidates(
-    index: Index, known: State, choose: Callable[[Sequence[Codes]], Candidates]
+    index: Index, known: State, choose: Callable[[Sequence[Together]], Candidates]
 ) -> Plan[list[Candidates]]:
     """What *choose* takes of the blocks: of all together, or part by part where memory is short."""
+    if (whole := MEMORY.together(known.numbers)) is not None:
+        return [choose(whole)]
     room = settings.index_memory_bytes()
     found = list[Candidates]()
-    held = MEMORY.blocks(listed.block for listed in known.blocks)
+    held = MEMORY.blocks(known.numbers)
     taken = sum(block.nbytes for block in held.values())
     missing = [listed for listed in known.blocks if listed.block not in held]
     # Of an index that is larger the first blocks are remembered, always the same ones. Else those
     # who begin together each read some, and all have them.
-    if sum(codes.size(listed.chunks, index.dimension) for listed in known.blocks) <= room:
+    if sum(codes.size(each.chunks, index.dimension) for each in known.blocks) <= room:
         shuffle(missing)
     for listed in missing:
         meanwhile = MEMORY.blocks([listed.block])
@@ -220,9 +251,10 @@ def _candidates(
             block = yield from blocks.read(index, listed)
         taken += block.nbytes
         if taken > room:
-            found.append(choose([block]))
+            found.append(choose(codes.together([block])))
         else:
             held[listed.block] = MEMORY.keep_block(listed.block, block)
     if held:
-        found.append(choose([held[each.block] for each in known.blocks if each.block in held]))
+        ordered = [held[number] for number in known.numbers if number in held]
+        found.append(choose(codes.together(ordered)))
     return found

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sqlembed.index.codes import Asked, Codes, Numbers, Vectors
+from sqlembed.index.codes import Asked, Numbers, Together, Vectors
 
 LEAST_LIKELY = 300
 """Codes that are chosen by their signs, at least;"""
@@ -19,8 +19,8 @@ LIKELY_SHARE = 1 / 200
 """of all, so many more;"""
 LIKELY_EACH = 10
 """and for each chunk that is wanted."""
-SAMPLE_STEP = 8
-"""One of so many codes tells how many signs the likely ones share with the query."""
+SAMPLED = 1 << 15
+"""About so many codes tell how many signs the likely ones share with the query."""
 DOUBT = 2.0
 """Standard deviations of a level from what it stands for. More lay between the tenth nearest and
 the last of its 70 candidates for 19 of 20 queries of a million made vectors."""
@@ -41,14 +41,14 @@ class Candidates(NamedTuple):
 
 
 def nearest(
-    blocks: Sequence[Codes], query: Vectors, wanted: int, keys: Numbers | None = None
+    codes: Sequence[Together], query: Vectors, wanted: int, keys: Numbers | None = None
 ) -> Candidates:
     """The *wanted* chunks whose codes are nearest to *query*; more, if equal ones are beyond.
 
     :param query: float32 of shape (dimension,), unit length
     :param keys: of the rows that may be found; None for all
     """
-    groups = _groups(blocks, query, keys)
+    groups = [_Group(each, query, keys) for each in codes]
     count = sum(len(group) for group in groups)
     likely = LEAST_LIKELY + count * LIKELY_SHARE + LIKELY_EACH * wanted
     found = []
@@ -62,15 +62,16 @@ def nearest(
 
 
 def within(
-    blocks: Sequence[Codes], query: Vectors, least: float, keys: Numbers | None = None
+    codes: Sequence[Together], query: Vectors, least: float, keys: Numbers | None = None
 ) -> Candidates:
     """Every chunk whose cosine with *query* may be *least* or more."""
     found = []
-    for group in _groups(blocks, query, keys):
+    for each in codes:
+        group = _Group(each, query, keys)
         cosines = group.cosines(group.places)
-        places = group.places[cosines + group.error + TIE >= least]
+        places = group.places[cosines + each.error + TIE >= least]
         found.append(group.best(places, len(places)))
-    return merged(found, sum(len(each.chunks) for each in found))
+    return merged(found, sum(len(some.chunks) for some in found))
 
 
 def best(chunks: Numbers, cosines: Vectors, wanted: int) -> Candidates:
@@ -98,20 +99,16 @@ def among(of_chunks: Numbers, keys: Numbers) -> Numbers:
 
 
 class _Group:
-    """The codes of one frame, numbered through their blocks, as a query sees them."""
+    """The codes of one frame, as a query sees them."""
 
-    def __init__(self, blocks: Sequence[Codes], query: Vectors, keys: Numbers | None) -> None:
-        self._blocks = blocks
-        self._asked = Asked(blocks[0].frame, query)
-        self._ends = np.cumsum([len(block) for block in blocks])
-        self.error = max(block.error for block in blocks)
-        self.doubt = DOUBT * blocks[0].frame.step / math.sqrt(12)
-        self._among: Numbers | None = None
-        if keys is not None:
-            self._among = among(np.concatenate([block.keys for block in blocks]), keys)
+    def __init__(self, codes: Together, query: Vectors, keys: Numbers | None) -> None:
+        self._codes = codes
+        self._asked = Asked(codes.frame, query)
+        self.doubt = DOUBT * codes.frame.step / math.sqrt(12)
+        self._among = None if keys is None else codes.among(keys)
 
     def __len__(self) -> int:
-        return int(self._ends[-1]) if self._among is None else len(self._among)
+        return len(self._codes) if self._among is None else len(self._among)
 
     @property
     def places(self) -> Numbers:
@@ -120,7 +117,7 @@ class _Group:
 
     def apart(self) -> npt.NDArray[np.uint16]:
         """How far each that may be found is apart from the query, by its signs."""
-        every = self._asked.apart(self._blocks)
+        every = self._asked.apart(self._codes)
         return every if self._among is None else every[self._among]
 
     def places_within(self, apart: npt.NDArray[np.uint16], limit: int) -> Numbers:
@@ -130,34 +127,22 @@ class _Group:
 
     def cosines(self, places: Numbers) -> Vectors:
         """Of the codes at *places* with the query, about."""
-        return self._asked.cosines(self._blocks, *self._split(places))
+        return self._asked.cosines(self._codes, places)
 
     def best(self, places: Numbers, wanted: int) -> Candidates:
         """The *wanted* of those at *places* with the highest cosines."""
         cosines = self.cosines(places)
         chosen = _best(cosines, wanted)
-        which, inside = self._split(places[chosen])
-        numbers = [self._blocks[block].chunks[n] for block, n in zip(which, inside, strict=True)]
-        whole = len(chosen) == len(self)
-        return Candidates(np.array(numbers, np.int64), cosines[chosen], whole)
-
-    def _split(self, places: Numbers) -> tuple[Numbers, Numbers]:
-        """The number of each one's block, and where it is in there."""
-        which = np.searchsorted(self._ends, places, side="right")
-        return which, places - np.concatenate([[0], self._ends])[which]
-
-
-def _groups(blocks: Sequence[Codes], query: Vectors, keys: Numbers | None) -> list[_Group]:
-    frames = dict.fromkeys(block.frame for block in blocks)
-    by_frame = [[block for block in blocks if block.frame is frame] for frame in frames]
-    return [_Group(each, query, keys) for each in by_frame]
+        chunks = self._codes.chunks(places[chosen])
+        return Candidates(chunks, cosines[chosen], len(chosen) == len(self))
 
 
 def _limit(apart: Sequence[npt.NDArray[np.uint16]], share: float) -> int:
     """How far about this *share* of the codes are apart from the query at most."""
     if not apart:
         return 0
-    sampled = np.cumsum(np.bincount(np.concatenate([each[::SAMPLE_STEP] for each in apart])))
+    step = 1 + sum(map(len, apart)) // SAMPLED
+    sampled = np.cumsum(np.bincount(np.concatenate([each[::step] for each in apart])))
     return int(np.searchsorted(sampled, share * sampled[-1]))
 
 

@@ -1,6 +1,8 @@
 """The APSW door: connect, register, connections that end, threads, and who owns what."""
 
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -131,3 +133,21 @@ def test_opening_what_is_not_a_database_is_an_error(tmp_path: Path, engine: Loca
     path.write_text("this is not a database, it is a text " * 50)
     with pytest.raises(apsw.NotADBError):
         sqlembed.connect(str(path), engine=engine)
+
+
+LEFT_OPEN = """
+import json
+import sqlembed
+
+def mine():
+    return db
+
+db = sqlembed.connect(":memory:")
+json.kept = lambda: mine  # another module's: it outlives APSW
+db.execute("SELECT * FROM sqlembed_status").fetchall()
+"""
+
+
+def test_a_program_that_leaves_a_connection_open_ends_well() -> None:
+    done = subprocess.run([sys.executable, "-c", LEFT_OPEN], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sqlembed.index import compare, scan
-from sqlembed.index.codes import Asked, Codes, Frame, joined, size
+from sqlembed.index.codes import Asked, Codes, Frame, Together, joined, size, together
 
 DIMENSIONS = (1, 2, 63, 64, 65, 384, 1023, 1024, 4096)
 
@@ -27,13 +27,16 @@ def coded(vectors: np.ndarray, frame: Frame, first: int = 1) -> Codes:
     return Codes.of(frame, numbers, 10 * numbers, vectors)
 
 
-@pytest.fixture(params=["C", "numpy"])
+@pytest.fixture(params=["C", "three threads", "numpy"])
 def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Who compares."""
     if request.param == "numpy":
         monkeypatch.setattr(compare, "library", lambda: None)
     else:
         assert compare.library() is not None, "compare.c was not compiled"
+    if request.param == "three threads":
+        monkeypatch.setattr(compare, "PART_BYTES", 1)
+        monkeypatch.setattr(compare, "_most_threads", lambda: 3)
     return str(request.param)
 
 
@@ -69,12 +72,26 @@ def test_it_is_weighed_by_signs_and_estimated_by_levels(
         np.abs(from_centre) >= np.sort(np.abs(from_centre))[-max(1, dimension // 3)], 3, 1
     )
     differ = (vectors >= frame.centre) != (from_centre >= 0)
-    assert asked.apart(blocks).tolist() == (differ @ weights).tolist()
-    which = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
-    inside = np.concatenate([np.arange(len(block)) for block in blocks])
-    cosines = asked.cosines(blocks, which, inside)
-    errors = [block.error for block in blocks]
-    assert (np.abs(cosines - vectors @ query) <= np.take(errors, which) + 1e-5).all()
+    codes = Together(blocks)
+    assert asked.apart(codes).tolist() == (differ @ weights).tolist()
+    cosines = asked.cosines(codes, np.arange(count))
+    errors = np.repeat([block.error for block in blocks], [len(block) for block in blocks])
+    assert (np.abs(cosines - vectors @ query) <= errors + 1e-5).all()
+    assert codes.error == errors.max()
+    for step in (2, 5):
+        some = np.arange(0, count, step)
+        assert asked.cosines(codes, some) == pytest.approx(cosines[some], abs=1e-5)
+        assert (
+            codes.chunks(some).tolist()
+            == [int(number) for block in blocks for number in block.chunks][::step]
+        )
+
+
+@pytest.mark.parametrize("dimension", DIMENSIONS)
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_cosines_of_whole_vectors(by: str, dimension: int, count: int) -> None:
+    vectors, (query,) = made(count, dimension), made(1, dimension, 3)
+    assert compare.cosines(vectors, query) == pytest.approx(vectors @ query, abs=1e-6)
 
 
 def test_what_lies_far_outside_of_the_frame_has_an_error_that_says_so(by: str) -> None:
@@ -82,7 +99,7 @@ def test_what_lies_far_outside_of_the_frame_has_an_error_that_says_so(by: str) -
     others = made(100, 128)
     codes = coded(others, frame)
     (query,) = made(1, 128, 5)
-    cosines = Asked(frame, query).cosines([codes], np.zeros(100, int), np.arange(100))
+    cosines = Asked(frame, query).cosines(Together([codes]), np.arange(100))
     assert 0.5 < np.abs(cosines - others @ query).max() * 2 < codes.error * 2
 
 
@@ -113,8 +130,9 @@ def test_recall(by: str, k: int, spread: float, order: str) -> None:
     frame = Frame.of(vectors[::15])
     blocks = [coded(vectors[at : at + 3000], frame, at + 1) for at in range(0, len(vectors), 3000)]
     queries = topics(300, 1, spread)[::10]
+    codes = together(blocks)
     recalls = [
-        len(set(scan.nearest(blocks, q, 3 * k + 40).chunks.tolist()) & nearest(vectors, q, k)) / k
+        len(set(scan.nearest(codes, q, 3 * k + 40).chunks.tolist()) & nearest(vectors, q, k)) / k
         for q in queries
     ]
     assert np.mean(recalls) >= 0.99
@@ -127,12 +145,12 @@ def test_only_rows_that_may_be_found_are(by: str) -> None:
     (query,) = made(1, 64, 6)
     for step in (2, 50, 5000):
         some = np.arange(step, 5001, step)
-        found = scan.nearest(blocks, query, 20, 10 * some)
+        found = scan.nearest(together(blocks), query, 20, 10 * some)
         assert set(found.chunks.tolist()) <= set(some.tolist())
         best = some[np.argsort(-(vectors[some - 1] @ query))[:5]]
         assert set(best.tolist()) <= set(found.chunks.tolist())
         assert found.whole == (len(some) <= 20)
-    assert scan.nearest(blocks, query, 20, np.array([7])).chunks.tolist() == []
+    assert scan.nearest(together(blocks), query, 20, np.array([7])).chunks.tolist() == []
 
 
 def test_everything_within_a_bound_is_among_the_candidates(by: str) -> None:
@@ -142,7 +160,7 @@ def test_everything_within_a_bound_is_among_the_candidates(by: str) -> None:
     for query in topics(50, 1, 0.7)[::7]:
         cosines = vectors @ query
         for least in (0.9, 0.7, 0.3):
-            found = scan.within(blocks, query, least)
+            found = scan.within(together(blocks), query, least)
             assert set((1 + np.flatnonzero(cosines >= least)).tolist()) <= set(
                 found.chunks.tolist()
             )
@@ -151,7 +169,7 @@ def test_everything_within_a_bound_is_among_the_candidates(by: str) -> None:
 def test_equal_vectors_are_all_candidates_up_to_a_bound(by: str) -> None:
     vectors = np.repeat(made(30, 64), 100, axis=0)
     frame = Frame.of(vectors)
-    found = scan.nearest([coded(vectors, frame)], vectors[250], 30)
+    found = scan.nearest(together([coded(vectors, frame)]), vectors[250], 30)
     assert len(found.chunks) == 100
     assert set(found.chunks.tolist()) == set(range(201, 301))
     assert scan.best(np.arange(5), np.zeros(5, np.float32), 1).chunks.tolist() == [0, 1, 2, 3]
