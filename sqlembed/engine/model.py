@@ -134,6 +134,11 @@ class Model(Reader):
         for text, ids in zip(texts, encoded, strict=True):
             if len(ids) > self.manifest.context:
                 raise self.too_long(text, len(ids))
+            if not len(ids):
+                raise InputError(
+                    f"{self.manifest.name} makes no token of the text {text[:50]!r}, nor does it add a"
+                    " start or end token, so there is nothing to embed; leave such texts out"
+                )
         return encoded
 
     def _pool(self, rows: Vectors) -> Vectors:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sqlembed import vectors
 from sqlembed.engine.interface import Engine
+from sqlembed.errors import SchemaError
 from sqlembed.index import fresh, resident
 from sqlembed.index import source as sources
 from sqlembed.index.catalog import Index, check_watched
@@ -230,7 +231,7 @@ def _stored(
         if found is not None:
             return found
     rows = yield _exact(index, blob, wanted, scope)
-    return hits_of(rows), len(rows) < wanted
+    return hits_of(index, rows), len(rows) < wanted
 
 
 def _looked_up(
@@ -296,8 +297,8 @@ def _look_up(
         found = np.isin(np.array([row[1] for row in rows], np.int64), keys)
         rows = [row for row, is_found in zip(rows, found, strict=True) if is_found]
     return (
-        hits_of(row[1:] for row in rows if not row[0]),
-        hits_of(row[1:] for row in rows if row[0]),
+        hits_of(index, (row[1:] for row in rows if not row[0])),
+        hits_of(index, (row[1:] for row in rows if row[0])),
     )
 
 
@@ -310,7 +311,7 @@ def _in_tail(
 ) -> Plan[list[Hit]]:
     """The *wanted* nearest chunks that are in no block."""
     scope = scope._replace(current=f"{scope.current} AND chunk > {known.end}")
-    return hits_of((yield _exact(index, blob, wanted, scope)))
+    return hits_of(index, (yield _exact(index, blob, wanted, scope)))
 
 
 def _sorted(hits: Iterable[Hit]) -> list[Hit]:
@@ -352,9 +353,20 @@ def within(hits: list[Hit], bounds: tuple[float, float]) -> list[Hit]:
     return [hit for hit in hits if lowest <= hit.distance <= highest]
 
 
-def hits_of(rows: Iterable[Sequence[SqlValue]]) -> list[Hit]:
-    # Between unit vectors |a - b|^2 = 2 (1 - cosine).
-    return [Hit(key, start, stop, l2 * l2 / 2) for key, start, stop, l2 in rows]  # type: ignore[arg-type, operator]
+def hits_of(index: Index, rows: Iterable[Sequence[SqlValue]]) -> list[Hit]:
+    """(key, start, stop, l2) as hits.
+
+    :raises SchemaError: a stored vector is at no distance, as it holds NaN
+    """
+    try:
+        # Between unit vectors |a - b|^2 = 2 (1 - cosine).
+        return [Hit(key, start, stop, l2 * l2 / 2) for key, start, stop, l2 in rows]  # type: ignore[arg-type, operator]
+    except TypeError:
+        raise SchemaError(
+            f"a vector of index {index.name} is damaged: it holds no numbers; see"
+            f" sqlembed_check('{index.name}'), and make it anew: SELECT"
+            f" sqlembed_repair('{index.name}')"
+        ) from None
 
 
 def new_hits(query: npt.NDArray[np.float32], embedded: dict[int, list[Embedded]]) -> list[Hit]:

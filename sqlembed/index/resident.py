@@ -196,7 +196,8 @@ def _tail(index: Index, rows: Rows) -> Tail | None:
     if len(numbers) < len(rows) - (rows[0][1] is None) or {len(v) for v in floats} > {size}:
         return None
     chunks, keys = np.array(numbers, np.int64).reshape(-1, 2).T
-    return Tail(chunks, keys, np.frombuffer(b"".join(floats), "<f4").reshape(-1, index.dimension))
+    vectors = np.frombuffer(b"".join(floats), "<f4").reshape(-1, index.dimension)
+    return Tail(chunks, keys, vectors) if np.isfinite(vectors).all() else None
 
 
 def nearest(

@@ -178,7 +178,7 @@ def _worded(index: Index, asked: Asked, query: words.Query, scope: knn.Scope) ->
     while True:
         numbers = yield from words.find(index, query, most, scope.keys, near)
         rows = yield Statement(sql, (vector, json.dumps(numbers)))
-        spans = knn.hits_of(row[1:] for row in rows)
+        spans = knn.hits_of(index, (row[1:] for row in rows))
         found = {row[0]: hit for row, hit in zip(rows, spans, strict=True)}
         hits = [found[number] for number in numbers if number in found]
         if len(numbers) < most or len({hit.key for hit in hits}) >= asked.k:

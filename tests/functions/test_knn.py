@@ -194,6 +194,16 @@ def test_missing_arguments_are_named(sms: Sql) -> None:
     ).error("SELECT * FROM knn('x', 'y')")
 
 
+def test_a_stored_vector_of_nan_is_an_error_that_says_what_to_do(sms: Sql) -> None:
+    sms("UPDATE sqlembed_chunk_1 SET vector = ? WHERE key = 1", b"\x00\x00\xc0\x7f" + bytes(252))
+    for _ in range(3):  # vectors are remembered from the second on
+        for function in ("knn", "search"):
+            told = sms.error(f"SELECT id FROM {function}('sms', 'anything')")
+            assert "a vector of index sms is damaged: it holds no numbers" in told
+    assert sms.one("SELECT sqlembed_repair('sms')") == 1
+    assert 1 in sms("SELECT id FROM knn('sms', 'anything', 100)")
+
+
 def test_nan_is_refused(sms: Sql) -> None:
     nan = b"\x00\x00\xc0\x7f" + bytes(252)
     assert "holds NaN" in sms.error("SELECT * FROM knn('sms', ?)", nan)

@@ -39,6 +39,12 @@ def test_the_end_token_alone_stands_after_a_text_with_no_start(sql: Sql) -> None
     assert last_vector(sql) @ tiny.unit(expected) > 0.9995
 
 
+def test_where_nothing_is_added_an_empty_text_is_an_error_that_says_so(sql: Sql) -> None:
+    tiny.install("tiny", "qwen2", ends=False)
+    assert "tiny makes no token of the text ''" in sql.error("SELECT embed('')")
+    assert len(last_vector(sql)) == 64
+
+
 @pytest.mark.parametrize("which", ["start", "end"])
 def test_a_token_the_tokenizer_does_not_know_is_refused(sql: Sql, which: str) -> None:
     tiny.install("tiny", "qwen2", **{which: "<|endoftext|>"})
