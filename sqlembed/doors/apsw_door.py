@@ -35,15 +35,17 @@ _connections: "weakref.WeakSet[apsw.Connection]" = weakref.WeakSet()
 
 
 @atexit.register
-def _close() -> None:
-    """Close what the program left open.
+def _take_tables_away() -> None:
+    """Remove our tables from connections that the program left open when it ends.
 
-    Where one of its functions is held by another module, Python frees its connections after APSW
-    itself, whose tables of ours then crash it.
+    Where another module holds one of its functions, Python frees its connections after it has
+    cleared APSW, and APSW crashes when it frees a table that Python made.
     """
     for connection in list(_connections):
-        with suppress(apsw.Error):  # a thread still uses it
-            connection.close()
+        for function in ALL:
+            if isinstance(function, Table):
+                with suppress(apsw.Error):  # closed, or a thread still uses it
+                    connection.create_module(function.name, None)
 
 
 def shared_engine() -> "LocalEngine":

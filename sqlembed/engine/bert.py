@@ -47,6 +47,8 @@ WORDS, TYPES = "token_embd.weight", "token_types.weight"
 NORM = ("token_embd_norm.weight", "token_embd_norm.bias")
 NORMS = ("attn_output_norm", "layer_output_norm")
 LABELS = "bert.classifier.output_labels"
+NUMBERS = ("attention.head_count", "attention.layer_norm_epsilon", "context_length")
+"""Keys ``ARCHITECTURE.*`` that are needed."""
 TURNS = ("freq_base", "dimension_count")
 """Of the keys ``ARCHITECTURE.rope.*`` those whose meaning is known here."""
 HEAD = ("cls.weight", "cls.bias", "cls.output.weight", "cls.output.bias")
@@ -131,13 +133,42 @@ def reason_against(contents: Contents, *, rank: bool = False) -> str | None:
     unknown = [k for k in numbers if k.startswith(turned) and k.removeprefix(turned) not in TURNS]
     if unknown:
         return f"it says {unknown[0]}"
+    needed = [f"{architecture}.{key}" for key in NUMBERS]
+    missing = [key for key in needed if key not in numbers]
+    if kind.positions is None and f"{turned}freq_base" not in numbers:
+        missing.append(f"{turned}freq_base")
+    if missing:
+        return f"it does not say {missing[0]}"
     width, inner = tensors[WORDS].shape[-1], tensors["blk.0.ffn_up.weight"].shape[0]
+    for name, shape in _shapes(kind, len(layers), width, inner).items():
+        if tensors[name].shape != shape:
+            return f"{name} is of shape {tensors[name].shape}, and not {shape}"
     panel = 2 * lanes()
     if not heads or width % heads or width // heads % panel or inner % panel:
         return f"its sizes, {width}/{heads} and {inner}, are no multiples of {panel}"
     if numbers.get(f"{turned}dimension_count", width // heads) != width // heads:
         return "it turns parts of its heads only"
     return None
+
+
+def _shapes(kind: Kind, layers: int, width: int, inner: int) -> dict[str, tuple[int, ...]]:
+    """Those of all that C reads, which trusts them."""
+    square, up, down = (width, width), (inner, width), (width, inner)
+    matrices = {
+        **dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), square),
+        "attn_qkv": (3 * width, width),
+        **dict.fromkeys(("ffn_up", "ffn_gate"), up),
+        "ffn_down": down,
+    }
+    found: dict[str, tuple[int, ...]] = dict.fromkeys(NORM, (width,))
+    for layer in range(layers):
+        for name in kind.matrices:
+            found[f"blk.{layer}.{name}.weight"] = matrices[name]
+            if kind.biased:
+                found[f"blk.{layer}.{name}.bias"] = matrices[name][:1]
+        for name in NORMS:
+            found |= {f"blk.{layer}.{name}.{part}": (width,) for part in ("weight", "bias")}
+    return found
 
 
 def architecture_of(contents: Contents) -> str | None:

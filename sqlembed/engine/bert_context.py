@@ -64,8 +64,10 @@ class BertContext:
         starts = self._starts(texts)
         rows = np.concatenate([text.rows for text in texts], dtype=np.float32)
         places = np.concatenate([text.positions for text in texts], dtype=np.int32)
-        if int(places.max()) >= self._bert.places:
-            raise ModelError(f"a row stands at {places.max()}, of {self._bert.places} places")
+        if int(places.min()) < 0 or int(places.max()) >= self._bert.places:
+            raise ModelError(f"a row stands at none of {self._bert.places} places")
+        if rows.shape != (len(places), self._bert.width):
+            raise ModelError(f"rows of shape {rows.shape} stand at {len(places)} places")
         self._compute(rows, places, starts)
         return np.split(rows, starts[1:-1])
 

@@ -1,4 +1,4 @@
-/* The layers of a BERT for one width of vector; bert.c includes it once for each.
+/* The layers of a BERT or a nomic-bert for one width of vector; bert.c includes it once for each.
  *
  * NAME(name)   the name for this width
  * LANES        floats of a vector

@@ -76,7 +76,7 @@ def _contexts(
         found["llama.cpp"] = [
             Context(weights, room, causal=causal, rank=rank) for _ in range(count)
         ]
-        if not computing.reason_against(manifest, path):
+        if manifest.corpus is None and not computing.reason_against(manifest, path):
             bert = Bert(gguf_tensors.read(path))
             found["own"] = [BertContext(bert, room, rank=rank) for _ in range(count)]
         yield found, weights.tokens

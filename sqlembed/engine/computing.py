@@ -1,7 +1,7 @@
 """How a model is computed on this machine: by which arithmetic, in batches of how many tokens.
 
 ``sqlembed doctor --tune`` measures both, and keeps what was fastest in ``computing.json`` of the
-data directory. Until then a BERT is computed by our own arithmetic, and all else by llama.cpp.
+data directory. Until then ``bert.py`` computes what it can, and llama.cpp all else.
 """
 
 import json

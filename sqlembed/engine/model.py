@@ -136,8 +136,8 @@ class Model(Reader):
                 raise self.too_long(text, len(ids))
             if not len(ids):
                 raise InputError(
-                    f"{self.manifest.name} makes no token of the text {text[:50]!r}, nor does it add a"
-                    " start or end token, so there is nothing to embed; leave such texts out"
+                    f"{self.manifest.name} makes no token of the text {text[:50]!r}, nor does it"
+                    " add a start or end token, so there is nothing to embed; leave such texts out"
                 )
         return encoded
 

@@ -22,6 +22,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from sqlembed import settings
+from sqlembed.engine import bert
 from sqlembed.engine.bert import Bert
 from sqlembed.engine.bert_context import BertContext
 from sqlembed.engine.between import Between
@@ -169,9 +170,10 @@ class TwoStage(Model):
         """Contexts of the first stage, which is in memory while the block runs."""
         path = beside.path(self._path, beside.FIRST)
         room, count = max(BATCH_TOKENS, self.manifest.context), settings.threads()
-        if self._own:
-            bert = Bert(gguf_tensors.read(path))
-            yield [BertContext(bert, room) for _ in range(count)]
+        contents = gguf_tensors.read(path)
+        if self._own and not bert.reason_against(contents):
+            own = Bert(contents)
+            yield [BertContext(own, room) for _ in range(count)]
             return
         weights = Weights(path)
         contexts: list[Context] = []

@@ -338,7 +338,7 @@ int link_receive(struct link *link, struct frame *frame) {
     }
     frame->type = (enum frame_type)header[4];
     frame->payload = (struct reader){frame->memory, frame->memory + size, 0};
-  } while (frame->type == WORKING);
+  } while (frame->type == WORKING && (link->works = 1));
   return SQLITE_OK;
 }
 

@@ -378,12 +378,14 @@ int call(struct link *link, struct buffer *request, struct answer *answer) {
     code = link_ready(link);
     if (code) return code;
     again = ++tries < MOST_TRIES && !link->depth;
+    link->works = 0;
     code = link_send(link, request); /* where the service ends meanwhile, it has not had the call */
     if (code) continue;
-    /* One that ends by itself may not have read it: a call that got no answer is made once more. */
+    /* One that was told to end may not have read it. It is sent twice at most: it may be what kills
+       every service that reads it. */
     again = again && !lost++;
     code = link_receive(link, &frame);
-  } while (code == ENDED && again);
+  } while (code == ENDED && again && !link->works);
   while (!code) {
     code = handle(link, &frame, &transaction, answer, &more);
     frame_free(&frame);

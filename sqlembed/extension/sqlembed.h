@@ -92,6 +92,7 @@ struct link {
   pid_t process; /* that connected it: a fork must not share it */
   uint64_t device, inode; /* of the socket: in a fork the number may be another file's by now */
   long patience; /* seconds without a sign of life that are allowed */
+  int works;     /* the service has said that it works on the last request */
   int depth;     /* plans whose statements are running now: no other connection will do */
   int epoch;     /* counts connections: neither a plan nor an aggregate may span two */
   int64_t down_until;   /* when an optional call may look for the service again */

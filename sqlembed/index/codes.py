@@ -176,7 +176,12 @@ class Together:
 
     def among(self, keys: Numbers) -> Numbers:
         """The places of codes of rows with these *keys*."""
-        return np.flatnonzero(np.isin(np.concatenate([each.keys for each in self.blocks]), keys))
+        return among(np.concatenate([each.keys for each in self.blocks]), keys)
+
+
+def among(of_chunks: Numbers, keys: Numbers) -> Numbers:
+    """Where *of_chunks*, the keys of chunks, are any of *keys*."""
+    return np.flatnonzero(np.isin(of_chunks, keys))
 
 
 def together(blocks: Sequence[Codes]) -> list[Together]:

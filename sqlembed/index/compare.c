@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define PUBLIC __attribute__((visibility("default")))
+#define INLINE static inline __attribute__((always_inline)) /* so that it is compiled for each width */
 
 /* What the processor has is seen when it runs: who built this may have had another one. */
 #ifdef __x86_64__
@@ -28,27 +29,31 @@ struct part {
   void (*work)(const void *task, size_t first, size_t end);
   const void *task;
   size_t first, end;
+#ifdef __GLIBC__
+  const cpu_set_t *allowed; /* where it may run, once it has begun elsewhere; or none */
+#endif
 };
 
 static void *run(void *given) {
   const struct part *part = given;
+#ifdef __GLIBC__
+  if (part->allowed) sched_setaffinity(0, sizeof *part->allowed, part->allowed);
+#endif
   part->work(part->task, part->first, part->end);
   return NULL;
 }
 
+#ifdef __GLIBC__
 /* Linux begins a thread on the processor of who makes it, if that has rested: it would wait there for
  * the other half of the work. After a pause two threads took as long as one. */
-static void elsewhere(pthread_attr_t *attributes) {
-#ifdef __GLIBC__
-  cpu_set_t allowed;
+static int elsewhere(pthread_attr_t *attributes, cpu_set_t *allowed) {
   int here = sched_getcpu();
-  if (here < 0 || sched_getaffinity(0, sizeof allowed, &allowed)) return;
-  CPU_CLR(here, &allowed);
-  if (CPU_COUNT(&allowed)) pthread_attr_setaffinity_np(attributes, sizeof allowed, &allowed);
-#else
-  (void)attributes;
-#endif
+  if (here < 0 || sched_getaffinity(0, sizeof *allowed, allowed)) return 0;
+  cpu_set_t others = *allowed;
+  CPU_CLR(here, &others);
+  return CPU_COUNT(&others) && !pthread_attr_setaffinity_np(attributes, sizeof others, &others);
 }
+#endif
 
 /* Each thread does a part of `count` things. They are made anew each time, which takes some 20
  * microseconds: a process may fork meanwhile, and threads that wait would be missing in its child. */
@@ -59,10 +64,17 @@ static void in_parts(size_t count, int threads, void (*work)(const void *, size_
   size_t number = threads > MOST_THREADS ? MOST_THREADS : threads > 1 ? (size_t)threads : 1, made = 1;
   pthread_attr_t attributes;
   sigset_t all, before;
+#ifdef __GLIBC__
+  cpu_set_t allowed;
+#endif
   for (size_t i = 0; i < number; i++)
-    parts[i] = (struct part){work, task, count * i / number, count * (i + 1) / number};
+    parts[i] = (struct part){
+        .work = work, .task = task, .first = count * i / number, .end = count * (i + 1) / number};
   if (number > 1 && !pthread_attr_init(&attributes)) {
-    elsewhere(&attributes);
+#ifdef __GLIBC__
+    if (elsewhere(&attributes, &allowed))
+      for (size_t i = 1; i < number; i++) parts[i].allowed = &allowed;
+#endif
     sigfillset(&all); /* the host's signals are for the host's threads */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (made < number && !pthread_create(&others[made], &attributes, run, &parts[made])) made++;
@@ -70,7 +82,7 @@ static void in_parts(size_t count, int threads, void (*work)(const void *, size_
     pthread_attr_destroy(&attributes);
   }
   work(task, 0, parts[0].end);
-  for (size_t i = made; i < number; i++) run(&parts[i]);
+  for (size_t i = made; i < number; i++) work(task, parts[i].first, parts[i].end);
   for (size_t i = 1; i < made; i++) pthread_join(others[i], NULL);
 }
 
@@ -179,7 +191,7 @@ struct multiplication {
 };
 
 /* Written so that the compiler takes many numbers at a time. */
-static inline float product(const uint8_t *code, size_t bytes, const float *high, const float *low) {
+INLINE float product(const uint8_t *code, size_t bytes, const float *high, const float *low) {
   float sums[LANES] = {0}, sum = 0;
   size_t at = 0;
   for (; at + LANES <= bytes; at += LANES)
@@ -193,7 +205,7 @@ static inline float product(const uint8_t *code, size_t bytes, const float *high
   return sum;
 }
 
-static inline void multiply(const struct multiplication *task, size_t first, size_t end) {
+INLINE void multiply(const struct multiplication *task, size_t first, size_t end) {
   const uint8_t *code[AHEAD] = {0};
   size_t block = 0;
   int64_t base = 0;
@@ -239,7 +251,7 @@ struct cosines {
   float *found;
 };
 
-static inline void cosine(const struct cosines *task, size_t first, size_t end) {
+INLINE void cosine(const struct cosines *task, size_t first, size_t end) {
   for (size_t i = first; i < end; i++) {
     const float *vector = task->vectors + i * task->width;
     float sums[2 * LANES] = {0}, sum = 0;

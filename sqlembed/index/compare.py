@@ -45,7 +45,8 @@ def library() -> ctypes.CDLL | None:
     """What ``compare.c`` was compiled to; None where it was not, or for another machine."""
     try:
         found = ctypes.CDLL(str(LIBRARY))
-    except OSError:
+        found.sqlembed_cosines  # noqa: B018  # what an older one has not
+    except (OSError, AttributeError):
         return None
     found.sqlembed_apart.argtypes = [
         _POINTER, _POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _POINTER, _INT,
@@ -95,6 +96,7 @@ def products(
     :returns: of the shape of *places*
     """
     found = np.empty(len(places), np.float32)
+    places = np.ascontiguousarray(places, np.int64)
     if compiled := library():
         what = (levels.at, levels.counts_at, len(high), _at(places), len(places))
         where = (_at(high), _at(low), _at(found), _threads(len(places) * len(high)))
@@ -134,5 +136,6 @@ def _most_threads() -> int:
 
 
 def _at(array: npt.NDArray[Any]) -> int:
-    assert array.flags.c_contiguous
+    if not array.flags.c_contiguous:
+        raise ValueError("an array for C has to be in its order")
     return array.ctypes.data

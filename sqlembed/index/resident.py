@@ -103,7 +103,13 @@ class Memory:
         with self._lock:
             if numbers in self._together:
                 self._together.move_to_end(numbers)
-            elif all(number in self._blocks for number in numbers):
+                return self._together[numbers]
+            # What is read next shall not take the place of what was just searched.
+            for each in (*self._together, numbers):
+                for number in each:
+                    if number in self._blocks:
+                        self._blocks.move_to_end(number)
+            if all(number in self._blocks for number in numbers):
                 held = [self._blocks[number] for number in numbers]
                 self._together[numbers] = codes.together(held)
                 if len(self._together) > MOST_TOGETHER:
@@ -148,10 +154,6 @@ class Memory:
         while self._states and (len(self._states) > MOST_STATES or self.nbytes > bound):
             self.nbytes -= self._states.popitem(last=False)[1].nbytes
         if self.nbytes > bound:
-            # Who searched them together asked for each of them.
-            for numbers in self._together:
-                for number in numbers:
-                    self._blocks.move_to_end(number)
             self._together.clear()
         while self._blocks and self.nbytes > bound:
             self.nbytes -= self._blocks.popitem(last=False)[1].nbytes
@@ -216,7 +218,7 @@ def nearest(
     of_tail = list[Candidates]()
     if known.tail is not None:
         tail = known.tail
-        places = slice(None) if keys is None else scan.among(tail.keys, keys)
+        places = slice(None) if keys is None else codes.among(tail.keys, keys)
         cosines = compare.cosines(tail.vectors[places], query)
         of_tail.append(scan.best(tail.chunks[places], cosines, wanted))
     return scan.merged(found, wanted), scan.merged(of_tail, wanted)

@@ -93,11 +93,6 @@ def merged(parts: Sequence[Candidates], wanted: int) -> Candidates:
     )
 
 
-def among(of_chunks: Numbers, keys: Numbers) -> Numbers:
-    """Where *of_chunks*, the keys of chunks, are any of *keys*."""
-    return np.flatnonzero(np.isin(of_chunks, keys))
-
-
 class _Group:
     """The codes of one frame, as a query sees them."""
 

@@ -47,6 +47,8 @@ class Link:
         """Ends the connection: now, or by itself when nobody has this link any more."""
         self._process = 0
         self._patience = 0
+        self._works = False
+        """Whether the service has said that it works on the last request."""
         self.depth = 0
         """Plans whose statements are running now."""
         self.epoch = 0
@@ -72,12 +74,12 @@ class Link:
             again = tries < MOST_TRIES and not self.depth and epoch is None
             try:
                 self.send(request)  # where it ends meanwhile, it has not had the request
-                # One that ends by itself may not have read it. What ends every service that has
-                # it is asked twice at most.
-                again, lost = again and not lost, True
+                # A service that was told to end may not have read it. It is sent twice at most:
+                # it may be what kills every service that reads it.
+                again, lost, self._works = again and not lost, True, False
                 return self.receive()
             except EndedError:
-                if not again:
+                if not again or self._works:
                     raise
 
     def ready(self, *, start: bool = True) -> None:
@@ -120,6 +122,7 @@ class Link:
             kind, payload = self._waiting(stream.receive)
             if kind != Type.WORKING:
                 return kind, Reader(payload)
+            self._works = True
 
     def close(self) -> None:
         """End the connection; the next call makes another."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from service.scene import DOORS, Host, Scene, until, vector
 
+from sqlembed.service import server
+
 ROUNDS = 4
 ENDED = "sqlembed's service ended"
 STARTED_AND_GONE = ("started and is gone again", "no sqlembed service answers")
@@ -52,6 +54,18 @@ def test_killed_between_request_and_answer(scene: Scene, client: str) -> None:
     scene.kill()
     scene.touch("go")
     assert host.answer() == [vector("wait:go words")]
+
+
+@pytest.mark.parametrize("client", DOORS)
+def test_killed_while_it_has_said_that_it_works(scene: Scene, client: str) -> None:
+    scene.start()
+    host = scene.host(client)
+    host.tell_sql("SELECT embed('wait:go words')")
+    scene.begun("go")
+    time.sleep(2.5 * server.TICK_SECONDS)
+    scene.kill()
+    assert ENDED in host.failed(), "what takes long is not begun again"
+    assert scene.texts() == ["wait:go words"]
 
 
 @pytest.mark.parametrize("client", DOORS)

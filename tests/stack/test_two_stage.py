@@ -294,6 +294,13 @@ def test_what_is_not_quite_a_nomic_bert_is_left_to_llama_cpp(engine: LocalEngine
     ):
         changed = replace(contents, numbers=contents.numbers | numbers)
         assert said in str(bert.reason_against(changed))
+    for key in ("rope.freq_base", "context_length", "attention.layer_norm_epsilon"):
+        numbers = {k: v for k, v in contents.numbers.items() if k != f"nomic-bert.{key}"}
+        assert key in str(bert.reason_against(replace(contents, numbers=numbers)))
+    for name, other in (("ffn_gate", "attn_output"), ("attn_qkv", "attn_output")):
+        narrow = {f"blk.1.{name}.weight": contents.tensors[f"blk.1.{other}.weight"]}
+        told = bert.reason_against(replace(contents, tensors=contents.tensors | narrow))
+        assert f"blk.1.{name}.weight is of shape" in str(told)
     biased = contents.tensors | {"blk.0.attn_qkv.bias": contents.tensors["token_embd_norm.bias"]}
     assert "attn_qkv.bias" in str(bert.reason_against(replace(contents, tensors=biased)))
 
