@@ -1,6 +1,8 @@
 """Who imports whom: the layers of ARCHITECTURE.md, checked on every file."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,14 @@ def test_a_file_says_what_it_is_for_and_can_be_read_in_one_sitting(path: Path) -
     first = ast.get_docstring(ast.parse(text))
     assert first and first.splitlines()[0].endswith((".", "``"))
     assert len(text.splitlines()) <= 400
+
+
+LATE = ("gguf", "huggingface_hub", "httpx2", "llguidance")
+"""Packages that most programs need nothing of, and that take long to import."""
+
+
+def test_opening_a_connection_imports_nothing_that_it_does_not_need() -> None:
+    program = "import sys, sqlembed; sqlembed.connect(':memory:'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not set(LATE) & set(done.stdout.split())

@@ -19,8 +19,7 @@ from sqlembed.engine.local import LocalEngine
 from sqlembed.errors import SqlembedError
 from sqlembed.service.daemon import Place, answers
 from sqlembed.weights import manifest, receipt
-from sqlembed.weights.manifest import Manifest
-from sqlembed.weights.static_table import ARCHITECTURE as STATIC
+from sqlembed.weights.manifest import STATIC, Manifest
 
 PACKAGES = ("sqlite-vec", "llama-cpp-python", "tokenizers", "numpy")
 

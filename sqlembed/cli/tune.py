@@ -8,8 +8,7 @@ from sqlembed.cli.tables import show
 from sqlembed.engine import calibration, computing
 from sqlembed.errors import NotFoundError
 from sqlembed.weights import manifest, receipt
-from sqlembed.weights.manifest import Manifest
-from sqlembed.weights.static_table import ARCHITECTURE as STATIC
+from sqlembed.weights.manifest import STATIC, Manifest
 
 
 def tune(as_json: bool) -> None:

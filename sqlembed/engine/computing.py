@@ -18,9 +18,9 @@ from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.errors import SqlembedError
 from sqlembed.settings import Arithmetic
 from sqlembed.weights import gguf_tensors, receipt
-from sqlembed.weights.gguf_file import replacing
 from sqlembed.weights.gguf_tensors import Contents
 from sqlembed.weights.manifest import Manifest
+from sqlembed.weights.replacing import replacing
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,22 @@ from typing import cast
 from sqlembed import settings
 from sqlembed.engine import memory
 from sqlembed.engine.interface import ModelState
-from sqlembed.engine.memory import AnyGenerator, AnyModel, Budget, Loaded, Resident
+from sqlembed.engine.memory import (
+    AnyGenerator,
+    AnyModel,
+    AnyTwoStage,
+    Budget,
+    Loaded,
+    Resident,
+)
 from sqlembed.engine.metrics import ModelFigures
 from sqlembed.engine.model import Model
 from sqlembed.engine.pooling import Vectors
 from sqlembed.engine.samples import Samples
 from sqlembed.engine.space import Space
-from sqlembed.engine.static import StaticModel
-from sqlembed.engine.two_stage import TwoStage
 from sqlembed.errors import InputError, ModelMissingError
 from sqlembed.weights import manifest, receipt
-from sqlembed.weights.manifest import Manifest
-from sqlembed.weights.static_table import ARCHITECTURE as STATIC
+from sqlembed.weights.manifest import STATIC, Manifest
 
 UNPROVEN = "unproven on real weights"
 """What is said of a model without probes: whether it is right, no load finds out."""
@@ -95,15 +99,15 @@ class Library:
         :raises ModelError: its weights cannot be used; the message says why
         :raises BusyError: there is no room for it beside the models in use
         """
-        if self.manifest(name).kind == "generator":
+        found = self.manifest(name)
+        if found.kind == "generator":
             raise InputError(
                 f"{name} is a generator: it writes texts, and gives neither vectors nor scores;"
                 f" use {self.default}, or generate()"
             )
         with self.hold(name) as model:
-            if isinstance(model, TwoStage):
-                found = self.manifest(name)
-                model = model.after(found, self.samples.get(found.name))
+            if found.corpus is not None:
+                model = cast(AnyTwoStage, model).after(found, self.samples.get(found.name))
             yield cast(AnyModel, model)
 
     def sample(self, name: str, texts: Sequence[str]) -> tuple[str, Vectors]:
@@ -112,8 +116,7 @@ class Library:
         :returns: the name of the model after that sample, and what it made of it
         """
         with self.hold(name) as model:
-            assert isinstance(model, TwoStage)
-            made = model.sample(texts)
+            made = cast(AnyTwoStage, model).sample(texts)
         return self.samples.add(model.manifest, made), made
 
     @contextmanager
@@ -373,16 +376,20 @@ class Library:
 
 
 def _of_kind(found: Manifest) -> Callable[[Manifest, Path], Resident]:
+    # All but Model are imported when first used: most processes have none of them.
     if found.architecture == STATIC:
+        from sqlembed.engine.static import StaticModel
+
         return StaticModel
     if found.corpus is not None:
-        return TwoStage
-    if found.kind != "generator":
-        return Model
-    # Imported when first used: most processes write no texts.
-    from sqlembed.engine.generator import Generator
+        from sqlembed.engine.two_stage import TwoStage
 
-    return Generator
+        return TwoStage
+    if found.kind == "generator":
+        from sqlembed.engine.generator import Generator
+
+        return Generator
+    return Model
 
 
 def _at_server(found: Manifest) -> AnyModel:

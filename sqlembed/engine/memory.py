@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sqlembed import settings
-from sqlembed.engine import bert, computing, two_stage
+from sqlembed.engine import bert, computing
 from sqlembed.engine.chunk import WITHOUT_OVERLAP, Chunk, Chunking
 from sqlembed.engine.generation import Generation, GenerationOptions
 from sqlembed.engine.late import Tokens
@@ -15,9 +15,7 @@ from sqlembed.engine.pack import BATCH_TOKENS
 from sqlembed.engine.pooling import Vectors
 from sqlembed.errors import BusyError, ModelError
 from sqlembed.weights import gguf_header
-from sqlembed.weights.manifest import Manifest, Role
-from sqlembed.weights.static_table import ARCHITECTURE as STATIC
-from sqlembed.weights.static_table import WORDS
+from sqlembed.weights.manifest import STATIC, Manifest, Role
 
 FLOAT_BYTES = 4
 HALF_BYTES = 2
@@ -50,7 +48,10 @@ def needed(manifest: Manifest, path: Path) -> int:
     two stages the first is in memory only while it reads a sample, and counts always.
     """
     counts = gguf_header.counts(path)
+    # Imported when needed: these write files too, which takes a package of its own.
     if manifest.architecture == STATIC:
+        from sqlembed.weights.static_table import WORDS
+
         return path.stat().st_size + counts.get(WORDS, 0) * STATIC_WORD_BYTES
     words = counts.get(gguf_header.VOCABULARY, 0)
     if manifest.kind == "generator":
@@ -59,8 +60,9 @@ def needed(manifest: Manifest, path: Path) -> int:
     room = max(BATCH_TOKENS, manifest.context)
     own, stages = computing.own_contents(manifest, path), 1
     if manifest.corpus is not None:
-        computed = own is not None
-        room, _ = two_stage.rooms(manifest.corpus, SOFT_ROWS, manifest.context, own=computed)
+        from sqlembed.engine.two_stage import rooms
+
+        room, _ = rooms(manifest.corpus, SOFT_ROWS, manifest.context, own=own is not None)
         stages = 2  # of the same size
     if own:
         weights, context = bert.bytes_needed(own, room)
@@ -128,6 +130,16 @@ class AnyModel(Resident, Protocol):
 
     def count(self, texts: Sequence[str], role: Role = "document") -> list[int]:
         """Tokens of each text as the model reads it."""
+
+
+class AnyTwoStage(Resident, Protocol):
+    """A model that reads others of its texts first."""
+
+    def sample(self, texts: Sequence[str]) -> Vectors:
+        """What it makes of them."""
+
+    def after(self, manifest: Manifest, sample: Vectors | None) -> AnyModel:
+        """The model that reads *sample* before each text; None if it is not known."""
 
 
 @dataclass(eq=False)

@@ -10,8 +10,8 @@ import numpy as np
 
 from sqlembed.engine.pooling import Vector, Vectors
 from sqlembed.errors import ModelError, ModelFileError
-from sqlembed.weights.manifest import Manifest
-from sqlembed.weights.static_table import ARCHITECTURE, PLACES, ROWS, UNKNOWN, WEIGHTS
+from sqlembed.weights.manifest import STATIC, Manifest
+from sqlembed.weights.static_table import PLACES, ROWS, UNKNOWN, WEIGHTS
 
 ARCHITECTURE_KEY = "general.architecture"
 
@@ -32,10 +32,10 @@ class Table:
         fields = {key: field.contents() for key, field in reader.fields.items()}
         tensors = {tensor.name: tensor for tensor in reader.tensors}
         architecture = fields.get(ARCHITECTURE_KEY)
-        if architecture != ARCHITECTURE or ROWS not in tensors:
+        if architecture != STATIC or ROWS not in tensors:
             raise ModelError(
                 f"{manifest.name}: its weights are of architecture {architecture}, its manifest"
-                f" says {ARCHITECTURE}"
+                f" says {STATIC}"
             )
         self.definition = str(fields[gguf.Keys.Tokenizer.HF_JSON])
         """The text of its tokenizer.json."""

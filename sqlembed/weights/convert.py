@@ -16,9 +16,6 @@ from sqlembed.weights import (
 from sqlembed.weights.checkpoint import Checkpoint
 from sqlembed.weights.quantize import K_QUANTS, checked_file_type, quantize
 
-CONVERTER = 1
-"""Raised whenever the same source becomes other bytes; receipts record it."""
-
 
 def convert(
     source: Path, target: Path, file_type: str = "f16", *, requantize: bool = False

@@ -1,10 +1,6 @@
 """Write a checkpoint as a GGUF that llama.cpp loads: same checkpoint, same bytes."""
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import gguf
@@ -12,6 +8,7 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, PoolingType
 
 from sqlembed.errors import OptionError
 from sqlembed.weights.checkpoint import BLOCK, Checkpoint, Q4Blocks, Tensor, shapes
+from sqlembed.weights.replacing import replacing
 from sqlembed.weights.segments import fold
 from sqlembed.weights.vocabulary import Vocabulary, vocabulary
 
@@ -78,29 +75,6 @@ def write(checkpoint: Checkpoint, target: Path, file_type: str, name: str) -> No
             writer.write_tensors_to_file()
         finally:
             writer.close()
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A file to write that takes *target*'s place at the end, or vanishes if anything fails."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        mode = 0o666 & ~_umask()
-        partial.chmod(mode)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def llama_name(hub_name: str) -> str:

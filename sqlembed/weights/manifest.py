@@ -31,6 +31,8 @@ Pooling = Literal["mean", "cls", "last", "none", "rank", "server"]
 """``none``: a vector for each token and none for the text. ``server``: the server that has the
 weights pools them."""
 Attention = Literal["bidirectional", "causal"]
+STATIC = "static"
+"""The architecture of tables of static vectors, which llama.cpp does not read."""
 
 
 @dataclass(frozen=True)

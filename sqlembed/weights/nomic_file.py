@@ -10,7 +10,8 @@ from gguf import GGUFWriter
 
 from sqlembed.errors import ModelError
 from sqlembed.weights.checkpoint import Floats
-from sqlembed.weights.gguf_file import FILE_TYPES, add_tensor, add_vocabulary, replacing, uncut
+from sqlembed.weights.gguf_file import FILE_TYPES, add_tensor, add_vocabulary, uncut
+from sqlembed.weights.replacing import replacing
 from sqlembed.weights.vocabulary import vocabulary
 
 ARCHITECTURE = "nomic-bert"

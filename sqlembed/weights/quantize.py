@@ -18,7 +18,7 @@ from gguf import LlamaFileType
 
 from sqlembed.errors import ModelError, ModelFileError, OptionError
 from sqlembed.weights.gguf_file import FILE_TYPES as OURS
-from sqlembed.weights.gguf_file import replacing
+from sqlembed.weights.replacing import replacing
 
 K_QUANTS = {
     "q6_k": LlamaFileType.MOSTLY_Q6_K,

@@ -9,13 +9,15 @@ from pathlib import Path
 from sqlembed import settings
 from sqlembed.errors import ModelFileError, ModelMissingError, NotFoundError
 from sqlembed.weights import beside
-from sqlembed.weights.convert import CONVERTER
-from sqlembed.weights.gguf_file import replacing
 from sqlembed.weights.manifest import Manifest
+from sqlembed.weights.replacing import replacing
 
 MAGIC = b"GGUF"
 PIECE = 1 << 20
 """Bytes read at once while hashing."""
+
+CONVERTER = 1
+"""Raised whenever ``convert.py`` makes other bytes of the same source."""
 
 
 @dataclass(frozen=True)

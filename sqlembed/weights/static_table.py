@@ -14,9 +14,10 @@ from gguf import GGUFWriter
 
 from sqlembed.errors import ModelError, OptionError
 from sqlembed.weights.checkpoint import Floats
-from sqlembed.weights.gguf_file import FILE_TYPES, add_tensor, replacing, uncut
+from sqlembed.weights.gguf_file import FILE_TYPES, add_tensor, uncut
+from sqlembed.weights.manifest import STATIC
+from sqlembed.weights.replacing import replacing
 
-ARCHITECTURE = "static"
 ROWS, WEIGHTS, PLACES = "token_embd.weight", "static.weights", "static.rows"
 UNKNOWN = "static.unknown_token_id"
 """The metadata key of the token that stands for words with no vector; absent where none does."""
@@ -78,7 +79,7 @@ def write(table: StaticTable, target: Path, file_type: str, name: str) -> None:
     if file_type not in FILE_TYPES:
         raise OptionError(f"file type {file_type!r}; the file types are {', '.join(FILE_TYPES)}")
     with replacing(target) as partial:
-        writer = GGUFWriter(partial, ARCHITECTURE)
+        writer = GGUFWriter(partial, STATIC)
         writer.add_name(name)
         writer.add_embedding_length(table.rows.shape[1])
         writer.add_file_type(FILE_TYPES[file_type][1])
