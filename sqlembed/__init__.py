@@ -10,6 +10,8 @@ The package in the order of the data. A text that SQL hands over meets:
 ``cli``         the ``sqlembed`` command
 """
 
+import atexit
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["connect", "register"]
+
+
+@atexit.register
+def _end() -> None:
+    # Registered here, early: what the program registers later runs before, and may use SQL.
+    if door := sys.modules.get("sqlembed.doors.apsw_door"):
+        door.close()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """The APSW door: every function on a connection of this process."""
 
 import atexit
+import os
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -31,21 +32,20 @@ if TYPE_CHECKING:
 
 _engine: "LocalEngine | None" = None
 _engine_lock = Lock()
-_connections: "weakref.WeakSet[apsw.Connection]" = weakref.WeakSet()
+_connections: "weakref.WeakKeyDictionary[apsw.Connection, int]" = weakref.WeakKeyDictionary()
+"""Those that :func:`connect` made, with the process that did."""
 
 
-@atexit.register
-def _take_tables_away() -> None:
-    """Remove our tables from connections that the program left open when it ends.
+def close() -> None:
+    """Close the connections of :func:`connect` that the program leaves open when it ends.
 
     Where another module holds one of its functions, Python frees its connections after it has
     cleared APSW, and APSW crashes when it frees a table that Python made.
     """
-    for connection in list(_connections):
-        for function in ALL:
-            if isinstance(function, Table):
-                with suppress(apsw.Error):  # closed, or a thread still uses it
-                    connection.create_module(function.name, None)
+    for connection, process in list(_connections.items()):
+        if process == os.getpid():  # in a fork, its parent's may be in a transaction
+            with suppress(apsw.Error):  # a thread still uses it
+                connection.close()
 
 
 def shared_engine() -> "LocalEngine":
@@ -81,13 +81,13 @@ def connect(
     connection = apsw.Connection(str(path), flags=chosen)
     connection.set_busy_timeout(BUSY_MILLISECONDS)
     register(connection, engine=engine)
+    _connections[connection] = os.getpid()
     return connection
 
 
 def register(connection: apsw.Connection, *, engine: Engine | str | None = None) -> None:
     """Add every function of sqlembed and sqlite-vec to a connection of yours."""
     functions, chosen = _chosen(connection, engine)
-    _connections.add(connection)
     if not run(connection, _has_vec0()):
         connection.enable_load_extension(True)
         try:

@@ -23,7 +23,9 @@ from sqlembed.index.embedding import Embedded
 from sqlembed.plan import Plan, SqlValue, Statement
 
 SPARE = 40
-"""Chunks that are compared exactly, beside three times those that are wanted."""
+"""Chunks that are looked up by their codes, beside three times those that are wanted;"""
+FEW_SPARE = 10
+"""and of those whose vectors are remembered, beside one and a half times as many."""
 FEW_KEYS = 256
 """Rows that may be found, up to which all of them are compared."""
 EXACT_SHARE = 8
@@ -243,9 +245,10 @@ def _looked_up(
     """
     known = yield from resident.state(index)
     keys = None if scope.keys is None else np.array(scope.keys, np.int64)
-    most = 3 * wanted + SPARE
+    enough = wanted + wanted // 2
+    most, most_exact = 3 * wanted + SPARE, enough + FEW_SPARE
     while most <= MOST_LOOKED_UP and most * EXACT_SHARE < known.count:
-        near, of_tail = yield from resident.nearest(index, known, query, most, keys)
+        near, of_tail = yield from resident.nearest(index, known, query, most, most_exact, keys)
         chunks = np.concatenate([near.chunks, of_tail.chunks])
         hits, others = yield from _look_up(index, blob, chunks, scope, keys, known.end)
         tail_is_whole = of_tail.whole
@@ -267,13 +270,13 @@ def _looked_up(
         )
         # Some may be missing since they wait, or are deleted; and of many that are nearly the same
         # the codes do not tell which is nearest.
-        if len(hits) >= wanted + wanted // 2:
+        if len(hits) >= enough:
             farthest = hits[wanted - 1].distance
             if farthest > scope.bounds[1]:
                 break
             if near.whole or farthest <= max(EQUAL, 1.0 - near.cosines[-1] - near.doubt):
                 return hits[:wanted], False
-        most *= 8
+        most, most_exact = 8 * most, 8 * most_exact
     if scope.bounds[1] == math.inf or known.count <= EXACT_SHARE * wanted:
         return None
     near = yield from resident.within(index, known, query, 1.0 - scope.bounds[1], keys)

@@ -203,9 +203,9 @@ def _tail(index: Index, rows: Rows) -> Tail | None:
 
 
 def nearest(
-    index: Index, known: State, query: Vectors, wanted: int, keys: Numbers | None
+    index: Index, known: State, query: Vectors, by_codes: int, exact: int, keys: Numbers | None
 ) -> Plan[tuple[Candidates, Candidates]]:
-    """The *wanted* chunks nearest to *query* by their codes, and those by the tail's vectors.
+    """The chunks nearest to *query*: so many *by_codes*, and so many by the tail's vectors.
 
     The second are none where the tail is not remembered. Codes may make many look nearer than
     they are, and than the nearest of the tail, so one does not keep out the other.
@@ -213,15 +213,15 @@ def nearest(
     :param keys: of the rows that may be found; None for all
     """
     found = yield from _candidates(
-        index, known, lambda held: scan.nearest(held, query, wanted, keys)
+        index, known, lambda held: scan.nearest(held, query, by_codes, keys)
     )
     of_tail = list[Candidates]()
     if known.tail is not None:
         tail = known.tail
         places = slice(None) if keys is None else codes.among(tail.keys, keys)
         cosines = compare.cosines(tail.vectors[places], query)
-        of_tail.append(scan.best(tail.chunks[places], cosines, wanted))
-    return scan.merged(found, wanted), scan.merged(of_tail, wanted)
+        of_tail.append(scan.best(tail.chunks[places], cosines, exact))
+    return scan.merged(found, by_codes), scan.merged(of_tail, exact)
 
 
 def within(
