@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 _engine: "LocalEngine | None" = None
 _engine_lock = Lock()
-_connections: "weakref.WeakKeyDictionary[apsw.Connection, int]" = weakref.WeakKeyDictionary()
-"""Those that :func:`connect` made, with the process that did."""
+_connections: "weakref.WeakSet[apsw.Connection]" = weakref.WeakSet()
+"""Those that :func:`connect` made in this process."""
+# Its parent's may be in a transaction, which a child that closes them rolls back.
+os.register_at_fork(after_in_child=_connections.clear)
 
 
 def close() -> None:
@@ -42,10 +44,9 @@ def close() -> None:
     Where another module holds one of its functions, Python frees its connections after it has
     cleared APSW, and APSW crashes when it frees a table that Python made.
     """
-    for connection, process in list(_connections.items()):
-        if process == os.getpid():  # in a fork, its parent's may be in a transaction
-            with suppress(apsw.Error):  # a thread still uses it
-                connection.close()
+    for connection in list(_connections):
+        with suppress(apsw.Error):  # a thread still uses it
+            connection.close()
 
 
 def shared_engine() -> "LocalEngine":
@@ -81,7 +82,7 @@ def connect(
     connection = apsw.Connection(str(path), flags=chosen)
     connection.set_busy_timeout(BUSY_MILLISECONDS)
     register(connection, engine=engine)
-    _connections[connection] = os.getpid()
+    _connections.add(connection)
     return connection
 
 

@@ -23,9 +23,9 @@ from sqlembed.index.embedding import Embedded
 from sqlembed.plan import Plan, SqlValue, Statement
 
 SPARE = 40
-"""Chunks that are looked up by their codes, beside three times those that are wanted;"""
-FEW_SPARE = 10
-"""and of those whose vectors are remembered, beside one and a half times as many."""
+"""Chunks that are looked up since their codes are near, beside three times the wanted ones."""
+EXACT_SPARE = 10
+"""Chunks that are looked up since their remembered vectors are, beside those that are enough."""
 FEW_KEYS = 256
 """Rows that may be found, up to which all of them are compared."""
 EXACT_SHARE = 8
@@ -246,7 +246,7 @@ def _looked_up(
     known = yield from resident.state(index)
     keys = None if scope.keys is None else np.array(scope.keys, np.int64)
     enough = wanted + wanted // 2
-    most, most_exact = 3 * wanted + SPARE, enough + FEW_SPARE
+    most, most_exact = 3 * wanted + SPARE, enough + EXACT_SPARE
     while most <= MOST_LOOKED_UP and most * EXACT_SHARE < known.count:
         near, of_tail = yield from resident.nearest(index, known, query, most, most_exact, keys)
         chunks = np.concatenate([near.chunks, of_tail.chunks])

@@ -151,3 +151,41 @@ db.execute("SELECT * FROM sqlembed_status").fetchall()
 def test_a_program_that_leaves_a_connection_open_ends_well() -> None:
     done = subprocess.run([sys.executable, "-c", LEFT_OPEN], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+FORKED = """
+import os, sys, threading
+import sqlembed
+
+path, begun, ended = sys.argv[1], threading.Event(), threading.Event()
+
+def write():
+    db = sqlembed.connect(path)
+    db.execute("PRAGMA journal_mode = DELETE; PRAGMA cache_size = 5; CREATE TABLE t(body)").fetchall()
+    db.execute("BEGIN")
+    for _ in range(500):  # more than the cache holds: some are in the file already
+        db.execute("INSERT INTO t VALUES (hex(randomblob(500)))")
+    begun.set()
+    ended.wait()
+    db.execute("COMMIT")
+
+writer = threading.Thread(target=write)
+writer.start()
+begun.wait()
+if child := os.fork():
+    os.waitpid(child, 0)
+    ended.set()
+    writer.join()
+    db = sqlembed.connect(path)
+    print(db.execute("SELECT count(*) FROM t").get, db.execute("PRAGMA integrity_check").get)
+"""
+
+
+def test_a_forked_child_that_ends_leaves_its_parents_transaction_alone(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, str(tmp_path / "app.db")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "500 ok\n", "")

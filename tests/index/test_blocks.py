@@ -241,6 +241,25 @@ def test_many_that_only_seem_nearer_do_not_keep_out_a_new_one(
 
 
 @pytest.mark.doors("apsw")
+def test_where_the_nearest_of_the_tail_wait_the_next_of_it_are_found(
+    t: Sql, small: pytest.MonkeyPatch
+) -> None:
+    t(f"INSERT INTO t {COUNTED.format(200)}")
+    t("INSERT INTO t(body) SELECT 'sun so far away from here ' || id FROM t LIMIT 8")
+    t("SELECT sqlembed_flush()")
+    small.setattr(blocks, "TAIL", 1000)
+    t(f"INSERT INTO t SELECT n + 1000, 'sun ' || n FROM ({COUNTED.format(60)})")
+    t("SELECT sqlembed_flush()")
+    assert t.one("SELECT max(last) FROM sqlembed_block") > 200
+    nearest = t("SELECT id FROM knn('t', 'sun', 30)")
+    assert min(nearest) > 1000
+    t("SELECT id FROM knn('t', 'sun', 30)")  # the tail is remembered
+    t("UPDATE t SET body = 'row' WHERE id IN (SELECT value FROM json_each(?))", str(nearest[:20]))
+    small.setattr(knn, "_exact", None)  # found without comparing every vector
+    assert t("SELECT id FROM knn('t', 'sun', 3)") == nearest[20:23]
+
+
+@pytest.mark.doors("apsw")
 def test_who_search_at_once_share_what_they_read(
     t: Sql, engine: LocalEngine, small: pytest.MonkeyPatch
 ) -> None:
