@@ -4,6 +4,7 @@ The references' environment (``make`` makes it, as ``.venv-references``) runs ``
 in a process of its own, and keeps what comes below itself.
 """
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -27,18 +28,22 @@ MAKERS = [
 def directory() -> Path:
     """A directory for each case of ``cases.py``, built if these scripts have not built it yet.
 
+    One process builds it; those that come meanwhile, such as pytest's other workers, wait.
+
     :raises RuntimeError: they fail; the message is theirs
     """
     (sms,) = datasets.fetched(datasets.SMS)
     made = ENVIRONMENT / "proofs" / state(sms)
-    if not made.is_dir():
-        made.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=made.parent,
-            ignore_cleanup_errors=True,  # renamed, it is gone
-        ) as partial:
-            run("make.py", Path(partial), sms, CONVERTER)
-            os.rename(partial, made)
+    made.parent.mkdir(exist_ok=True)
+    with (made.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.is_dir():
+            with tempfile.TemporaryDirectory(
+                dir=made.parent,
+                ignore_cleanup_errors=True,  # renamed, it is gone
+            ) as partial:
+                run("make.py", Path(partial), sms, CONVERTER)
+                os.rename(partial, made)
     return made
 
 
