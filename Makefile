@@ -74,7 +74,7 @@ $(READY): pyproject.toml
 	touch $(READY)
 
 # Again, where its sources or the functions that it registers have changed, or it is missing.
-$(EXTENSION): setup.py $(wildcard sqlembed/extension/*.[ch] sqlembed/functions/*.py) | $(READY)
+$(EXTENSION): setup.py $(wildcard sqlembed/*/*.[ch] sqlembed/functions/*.py) | $(READY)
 	@$(HEADERS)
 	$(BIN)/python -m pip install -qq --no-build-isolation --no-deps --editable .
 

@@ -166,10 +166,11 @@ class Together:
     def chunks(self, places: Numbers) -> Numbers:
         """The chunks whose codes are at *places*."""
         which = np.searchsorted(self.ends, places, side="right")
+        from_end = (places - self.ends[which]).tolist()
         return np.array(
             [
-                self.blocks[block].chunks[place - self.ends[block]]  # counted from its end
-                for block, place in zip(which, places, strict=True)
+                self.blocks[block].chunks.item(place)
+                for block, place in zip(which.tolist(), from_end, strict=True)
             ],
             np.int64,
         )

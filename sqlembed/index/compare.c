@@ -177,6 +177,56 @@ PUBLIC void sqlembed_apart(const uint64_t *const *signs, const int64_t *counts, 
   in_parts(count, threads, weigh, &task);
 }
 
+/* ---- The least apart ---- */
+
+enum { BYTE = 256 };
+
+/* How far the code is apart that comes after `before` others, of each `step`th one in order. */
+static unsigned ranked(const uint16_t *apart, size_t count, size_t step, size_t before) {
+  size_t high[BYTE] = {0}, low[BYTE] = {0};
+  unsigned first = 0, second = 0;
+  for (size_t i = 0; i < count; i += step) high[apart[i] >> 8]++;
+  for (; first < BYTE - 1 && before >= high[first]; first++) before -= high[first];
+  for (size_t i = 0; i < count; i += step) low[apart[i] & 255] += apart[i] >> 8 == first;
+  for (; second < BYTE - 1 && before >= low[second]; second++) before -= low[second];
+  return first << 8 | second;
+}
+
+static size_t within(const uint16_t *apart, size_t i, size_t count, unsigned limit, int64_t *places) {
+  size_t found = 0;
+  for (; i < count; i++)
+    if (apart[i] <= limit) places[found++] = (int64_t)i;
+  return found;
+}
+
+#ifdef __x86_64__
+enum { COMPARED = 16 }; /* at once */
+
+AVX2 static size_t within_by_avx2(const uint16_t *apart, size_t count, unsigned limit,
+                                  int64_t *places) {
+  const __m256i most = _mm256_set1_epi16((short)limit), none = _mm256_setzero_si256();
+  size_t found = 0, i = 0;
+  for (; i + COMPARED <= count; i += COMPARED) {
+    __m256i beyond = _mm256_loadu_si256((const __m256i *)(const void *)(apart + i));
+    __m256i near = _mm256_cmpeq_epi16(_mm256_subs_epu16(beyond, most), none);
+    unsigned bits = (unsigned)_mm256_movemask_epi8(near) & 0x55555555u; /* of each one's two */
+    for (; bits; bits &= bits - 1) places[found++] = (int64_t)i + __builtin_ctz(bits) / 2;
+  }
+  return found + within(apart, i, count, limit, places + found);
+}
+#endif
+
+/* The places of the codes that are least apart: of `before` of those at each `step`th place, and of
+ * all that are as near. How many these are. */
+PUBLIC size_t sqlembed_least(const uint16_t *apart, size_t count, size_t step, size_t before,
+                             int64_t *places) {
+  unsigned limit = ranked(apart, count, step, before);
+#ifdef __x86_64__
+  if (HAS_AVX2) return within_by_avx2(apart, count, limit, places);
+#endif
+  return within(apart, 0, count, limit, places);
+}
+
 /* ---- Products ---- */
 
 enum { LANES = 16, AHEAD = 8, LINE = 64 }; /* AHEAD: codes that are fetched before they are used */

@@ -17,6 +17,8 @@ from sqlembed import settings
 LIBRARY = Path(__file__).with_name("libcompare.so")
 SCANNED = 16_384
 """Codes that numpy compares at once: what that needs stays in the processor's cache."""
+SAMPLED = 1 << 15
+"""About so many codes tell how far the nearest ones are apart from the query."""
 PART_BYTES = 1 << 18
 """What another thread is worth: it takes as long to begin as to compare this much."""
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
@@ -45,7 +47,7 @@ def library() -> ctypes.CDLL | None:
     """What ``compare.c`` was compiled to; None where it was not, or for another machine."""
     try:
         found = ctypes.CDLL(str(LIBRARY))
-        found.sqlembed_cosines  # noqa: B018  # what an older one has not
+        found.sqlembed_least  # noqa: B018  # what an older one has not
     except (OSError, AttributeError):
         return None
     found.sqlembed_apart.argtypes = [
@@ -57,6 +59,8 @@ def library() -> ctypes.CDLL | None:
     found.sqlembed_cosines.argtypes = [_POINTER, _SIZE, _SIZE, _POINTER, _POINTER, _INT]
     for each in (found.sqlembed_apart, found.sqlembed_products, found.sqlembed_cosines):
         each.restype = None
+    found.sqlembed_least.argtypes = [_POINTER, _SIZE, _SIZE, _SIZE, _POINTER]
+    found.sqlembed_least.restype = _SIZE
     return found
 
 
@@ -83,6 +87,22 @@ def apart(
             differ &= large[:, np.newaxis]
             some += 2 * np.bitwise_count(differ).sum(axis=0, dtype=np.uint16)
     return found
+
+
+def least(apart: npt.NDArray[np.uint16], wanted: int) -> npt.NDArray[np.int64]:
+    """The places of about the *wanted* codes that are least apart, and of all that are as near.
+
+    :param apart: of at least one code
+    :returns: ascending
+    """
+    step = 1 + len(apart) // SAMPLED
+    before = min(wanted, len(apart) - 1) // step
+    if compiled := library():
+        found = np.empty(len(apart), np.int64)
+        count = compiled.sqlembed_least(_at(apart), len(apart), step, before, _at(found))
+        return found[:count].copy()
+    limit = np.partition(apart[::step], before)[before]
+    return np.flatnonzero(apart <= limit)
 
 
 def products(

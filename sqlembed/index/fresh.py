@@ -26,6 +26,10 @@ MOST_UNFIT = 32
 SLICE_CHUNKS = 32
 """Texts that are computed between two looks at the clock."""
 
+# Whether any waits at all: mostly none does.
+ANY_LOGGED = """
+SELECT EXISTS (SELECT 1 FROM main.sqlembed_queue WHERE index_id = ?1 AND key IS NOT NULL)"""
+OR_LISTED = " OR EXISTS (SELECT 1 FROM main.sqlembed_backlog WHERE index_id = ?1)"
 # How many are on the log and in the backlog, up to ?2.
 COUNT_LOGGED = """
 SELECT count(*) FROM (
@@ -73,11 +77,13 @@ def read(
     :param terms: of a query; where more wait than are read, those that have them are chosen
     :param seconds: how long to look for these at most; None for as long as that takes
     """
+    any_waits = ANY_LOGGED + OR_LISTED if index.has_backlog else ANY_LOGGED
+    ((waits,),) = yield Statement(any_waits, (index.index_id,))
+    if not waits:
+        return Waiting({}, 0, 0, "true", keys, {})
     many_logged, logged = yield from _logged(index)
     many_listed, listed = yield from _listed(index)
     many = many_logged or many_listed
-    if not (many or logged or listed):
-        return Waiting({}, 0, 0, "true", keys, {})
     known = None if many_logged else {*logged, *listed}
     current = waiting.nowhere(index, index.chunk_table, known, in_backlog=many)
     counts: dict[Words, int] = {}
@@ -87,12 +93,12 @@ def read(
         total = yield from waiting.count(index, keys)
     else:
         allowed = None if keys is None else set(keys)
-        waits = {key for key in (*logged, *listed) if allowed is None or key in allowed}
+        waiting_keys = {key for key in (*logged, *listed) if allowed is None or key in allowed}
         # What changed since it failed is on the log.
         usable = [*logged, *(key for key, usable in listed.items() if usable and key not in logged)]
-        usable = [key for key in usable if key in waits]
+        usable = [key for key in usable if key in waiting_keys]
         texts, failed = yield from _texts(index, usable)
-        total, looked = len(waits), len(usable)
+        total, looked = len(waiting_keys), len(usable)
     return Waiting(texts, total, total - looked + failed, current, keys, counts)
 
 

@@ -60,12 +60,12 @@ class State:
         """Of its blocks."""
         return tuple(each.block for each in self.blocks)
 
-    @property
+    @cached_property
     def end(self) -> int:
         """Chunks with a higher number are the tail."""
         return blocks.sealed(self.blocks)
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Chunks that are known here, with those that were deleted since they were sealed."""
         tail = 0 if self.tail is None else len(self.tail.chunks)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from sqlembed.index import compare
 from sqlembed.index.codes import Asked, Numbers, Together, Vectors
 
 LEAST_LIKELY = 300
@@ -19,8 +19,6 @@ LIKELY_SHARE = 1 / 200
 """of all, so many more;"""
 LIKELY_EACH = 10
 """and for each chunk that is wanted."""
-SAMPLED = 1 << 15
-"""About so many codes tell how many signs the likely ones share with the query."""
 DOUBT = 2.0
 """Standard deviations of a level from what it stands for. More lay between the tenth nearest and
 the last of its 70 candidates for 19 of 20 queries of a million made vectors."""
@@ -50,13 +48,8 @@ def nearest(
     """
     groups = [_Group(each, query, keys) for each in codes]
     count = sum(len(group) for group in groups)
-    likely = LEAST_LIKELY + count * LIKELY_SHARE + LIKELY_EACH * wanted
-    found = []
-    apart = [group.apart() if 2 * likely < count else None for group in groups]
-    limit = _limit([each for each in apart if each is not None], likely / max(count, 1))
-    for group, each in zip(groups, apart, strict=True):
-        places = group.places if each is None else group.places_within(each, limit)
-        found.append(group.best(places, wanted))
+    likely = int(LEAST_LIKELY + count * LIKELY_SHARE + LIKELY_EACH * wanted)
+    found = [group.best(group.likely(likely), wanted) for group in groups]
     doubt = max((group.doubt for group in groups), default=0.0)
     return merged(found, wanted)._replace(whole=wanted >= count, doubt=doubt)
 
@@ -110,15 +103,14 @@ class _Group:
         """Of those that may be found."""
         return np.arange(len(self)) if self._among is None else self._among
 
-    def apart(self) -> npt.NDArray[np.uint16]:
-        """How far each that may be found is apart from the query, by its signs."""
-        every = self._asked.apart(self._codes)
-        return every if self._among is None else every[self._among]
-
-    def places_within(self, apart: npt.NDArray[np.uint16], limit: int) -> Numbers:
-        """Of those that are at most so far apart."""
-        near = np.flatnonzero(apart <= limit)
-        return near if self._among is None else self._among[near]
+    def likely(self, wanted: int) -> Numbers:
+        """The places of about the *wanted* that are least apart from the query, by their signs."""
+        if 2 * wanted >= len(self):
+            return self.places
+        apart = self._asked.apart(self._codes)
+        if self._among is None:
+            return compare.least(apart, wanted)
+        return self._among[compare.least(apart[self._among], wanted)]
 
     def cosines(self, places: Numbers) -> Vectors:
         """Of the codes at *places* with the query, about."""
@@ -130,15 +122,6 @@ class _Group:
         chosen = _best(cosines, wanted)
         chunks = self._codes.chunks(places[chosen])
         return Candidates(chunks, cosines[chosen], len(chosen) == len(self))
-
-
-def _limit(apart: Sequence[npt.NDArray[np.uint16]], share: float) -> int:
-    """How far about this *share* of the codes are apart from the query at most."""
-    if not apart:
-        return 0
-    step = 1 + sum(map(len, apart)) // SAMPLED
-    sampled = np.cumsum(np.bincount(np.concatenate([each[::step] for each in apart])))
-    return int(np.searchsorted(sampled, share * sampled[-1]))
 
 
 def _best(cosines: Vectors, wanted: int) -> Numbers:

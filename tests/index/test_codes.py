@@ -94,6 +94,23 @@ def test_cosines_of_whole_vectors(by: str, dimension: int, count: int) -> None:
     assert compare.cosines(vectors, query) == pytest.approx(vectors @ query, abs=1e-6)
 
 
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 1000, 3 * compare.SAMPLED + 5])
+@pytest.mark.parametrize("most", [1, 255, 257, 65_535])
+def test_the_least_apart_are_chosen_by_c_as_by_numpy(
+    by: str, count: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = np.random.default_rng(count).integers(0, most, count, np.uint16, endpoint=True)
+    for wanted in (0, count // 100, count // 2, count):
+        chosen = compare.least(apart, wanted)
+        with monkeypatch.context() as by_numpy:
+            by_numpy.setattr(compare, "library", lambda: None)
+            assert chosen.tolist() == compare.least(apart, wanted).tolist()
+        # All that are as near as the last, none that is farther, and about as many as wanted.
+        assert (np.sort(chosen) == np.flatnonzero(apart <= apart[chosen].max())).all()
+        if most == 65_535 and count > 1000:
+            assert 0.8 * wanted <= len(chosen) <= 1.2 * wanted + 100
+
+
 def test_what_lies_far_outside_of_the_frame_has_an_error_that_says_so(by: str) -> None:
     frame = Frame.of(topics(1, 100, 0.05))
     others = made(100, 128)
