@@ -15,7 +15,7 @@ import numpy.typing as npt
 BATCH = 32
 """sentence-transformers' own default."""
 ONNX_BATCH = 8
-"""The fastest of 8, 16, 32 and 64."""
+"""The fastest of 1, 2, 4 and so on to 64."""
 MOST_TOKENS = 256
 """What sentence-transformers cuts a text to, by the default model's own settings."""
 
