@@ -12,7 +12,7 @@ EXTENSION := sqlembed/extension/sqlembed.so
 
 .PHONY: demo test prove fuzz crash lint bench quality clean
 
-demo: $(READY)
+demo: $(READY) $(EXTENSION)
 	$(BIN)/python examples/demo.py
 
 # Weights and data sets are fetched here, once; no test reads the network.
@@ -53,7 +53,7 @@ lint: $(READY)
 
 # Some 25 minutes. sqlite-lembed and sqlite-ai are compared too where there is a stock sqlite3
 # shell (apt-get install sqlite3).
-bench: $(READY)
+bench: $(READY) $(EXTENSION)
 	$(BIN)/python benchmarks/run.py
 
 # How well search finds; half an hour. Figures do not depend on the machine's speed.
@@ -73,7 +73,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install -qq --editable ".[test,onnx]"
 	touch $(READY)
 
-# Again, where its sources or the functions that it registers have changed, or it is missing.
+# All that is C again, where any of it or the functions that are registered have changed.
 $(EXTENSION): setup.py $(wildcard sqlembed/*/*.[ch] sqlembed/functions/*.py) | $(READY)
 	@$(HEADERS)
 	$(BIN)/python -m pip install -qq --no-build-isolation --no-deps --editable .

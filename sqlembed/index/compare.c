@@ -179,16 +179,16 @@ PUBLIC void sqlembed_apart(const uint64_t *const *signs, const int64_t *counts, 
 
 /* ---- The least apart ---- */
 
-enum { BYTE = 256 };
+enum { VALUES = 256 }; /* of a byte */
 
-/* How far the code is apart that comes after `before` others, of each `step`th one in order. */
+/* How far the code is apart that comes after `before` nearer ones; only each `step`th one counts. */
 static unsigned ranked(const uint16_t *apart, size_t count, size_t step, size_t before) {
-  size_t high[BYTE] = {0}, low[BYTE] = {0};
+  size_t high[VALUES] = {0}, low[VALUES] = {0};
   unsigned first = 0, second = 0;
   for (size_t i = 0; i < count; i += step) high[apart[i] >> 8]++;
-  for (; first < BYTE - 1 && before >= high[first]; first++) before -= high[first];
+  for (; first < VALUES - 1 && before >= high[first]; first++) before -= high[first];
   for (size_t i = 0; i < count; i += step) low[apart[i] & 255] += apart[i] >> 8 == first;
-  for (; second < BYTE - 1 && before >= low[second]; second++) before -= low[second];
+  for (; second < VALUES - 1 && before >= low[second]; second++) before -= low[second];
   return first << 8 | second;
 }
 
@@ -207,8 +207,8 @@ AVX2 static size_t within_by_avx2(const uint16_t *apart, size_t count, unsigned 
   const __m256i most = _mm256_set1_epi16((short)limit), none = _mm256_setzero_si256();
   size_t found = 0, i = 0;
   for (; i + COMPARED <= count; i += COMPARED) {
-    __m256i beyond = _mm256_loadu_si256((const __m256i *)(const void *)(apart + i));
-    __m256i near = _mm256_cmpeq_epi16(_mm256_subs_epu16(beyond, most), none);
+    __m256i some = _mm256_loadu_si256((const __m256i *)(const void *)(apart + i));
+    __m256i near = _mm256_cmpeq_epi16(_mm256_subs_epu16(some, most), none);
     unsigned bits = (unsigned)_mm256_movemask_epi8(near) & 0x55555555u; /* of each one's two */
     for (; bits; bits &= bits - 1) places[found++] = (int64_t)i + __builtin_ctz(bits) / 2;
   }
@@ -216,8 +216,8 @@ AVX2 static size_t within_by_avx2(const uint16_t *apart, size_t count, unsigned 
 }
 #endif
 
-/* The places of the codes that are least apart: of `before` of those at each `step`th place, and of
- * all that are as near. How many these are. */
+/* The places of all codes that are no farther apart than the one that comes after `before` nearer
+ * ones, where only each `step`th one counts; and how many these are. */
 PUBLIC size_t sqlembed_least(const uint16_t *apart, size_t count, size_t step, size_t before,
                              int64_t *places) {
   unsigned limit = ranked(apart, count, step, before);

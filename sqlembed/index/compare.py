@@ -1,6 +1,6 @@
 """Compare codes with a query: by ``compare.c`` where it was compiled, else by numpy.
 
-C takes a quarter of numpy's time, and does it on every core.
+C takes a quarter of numpy's time, and what takes longest it does on every core.
 """
 
 import ctypes
@@ -89,20 +89,20 @@ def apart(
     return found
 
 
-def least(apart: npt.NDArray[np.uint16], wanted: int) -> npt.NDArray[np.int64]:
-    """The places of about the *wanted* codes that are least apart, and of all that are as near.
+def least(distances: npt.NDArray[np.uint16], wanted: int) -> npt.NDArray[np.int64]:
+    """The places of about the *wanted* least *distances*, and of all that are as near.
 
-    :param apart: of at least one code
+    :param distances: what :func:`apart` gave, of at least one code
     :returns: ascending
     """
-    step = 1 + len(apart) // SAMPLED
-    before = min(wanted, len(apart) - 1) // step
+    step = 1 + len(distances) // SAMPLED
+    before = min(wanted, len(distances) - 1) // step
     if compiled := library():
-        found = np.empty(len(apart), np.int64)
-        count = compiled.sqlembed_least(_at(apart), len(apart), step, before, _at(found))
-        return found[:count].copy()
-    limit = np.partition(apart[::step], before)[before]
-    return np.flatnonzero(apart <= limit)
+        found = np.empty(len(distances), np.int64)
+        what = (_at(distances), len(distances), step, before)
+        return found[: compiled.sqlembed_least(*what, _at(found))].copy()
+    limit = np.partition(distances[::step], before)[before]
+    return np.flatnonzero(distances <= limit)
 
 
 def products(

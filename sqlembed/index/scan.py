@@ -14,7 +14,7 @@ from sqlembed.index import compare
 from sqlembed.index.codes import Asked, Numbers, Together, Vectors
 
 LEAST_LIKELY = 300
-"""Codes that are chosen by their signs, at least;"""
+"""Codes of each frame that are chosen by their signs, at least;"""
 LIKELY_SHARE = 1 / 200
 """of all, so many more;"""
 LIKELY_EACH = 10

@@ -170,6 +170,23 @@ def test_only_rows_that_may_be_found_are(by: str) -> None:
     assert scan.nearest(together(blocks), query, 20, np.array([7])).chunks.tolist() == []
 
 
+def test_the_nearest_are_found_where_most_codes_are_of_another_frame(by: str) -> None:
+    vectors = topics(300, 20, 0.7)
+    frames = Frame.of(vectors[:5000]), Frame.of(vectors[5000:])
+    blocks = [
+        coded(vectors[:5000], frames[0]),
+        coded(vectors[5000:5990], frames[1], 5001),
+        coded(vectors[5990:], Frame.of(vectors[5990:]), 5991),
+    ]
+    assert len(together(blocks)) == 3
+    for at in (*range(5000, 6000, 50), 5995):
+        found = scan.nearest(together(blocks), vectors[at], 70)
+        assert found.chunks[0] == at + 1
+        assert nearest(vectors, vectors[at], 10) <= set(found.chunks.tolist())
+        some = scan.nearest(together(blocks), vectors[at], 70, 10 * np.arange(1, 5001))
+        assert some.chunks.max() <= 5000
+
+
 def test_everything_within_a_bound_is_among_the_candidates(by: str) -> None:
     vectors = topics(50, 40, 0.7)
     frames = Frame.of(vectors), Frame.of(vectors[:100])  # the second suits few of them
