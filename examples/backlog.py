@@ -13,9 +13,9 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import closing
 from itertools import islice
 from multiprocessing import get_context
-from threading import local
 
 import apsw
 
@@ -27,8 +27,6 @@ VECTORS = "backlog_vectors"
 WAITING = """
 SELECT DISTINCT {expression} FROM {table}
 WHERE {expression} <> '' AND {expression} NOT IN (SELECT text FROM {vectors})"""
-
-_thread = local()
 
 
 def main() -> None:
@@ -85,12 +83,13 @@ def computed(
 
 
 def embed(texts: Sequence[str], model: str) -> list[bytes | None]:
-    """The vector of each text, None for one that is too long; this runs in a worker."""
-    if not hasattr(_thread, "db"):  # its engine, with the model, is the process's
-        _thread.db = sqlembed.connect(":memory:")
+    """The vector of each text, None for one that is too long; this runs in a worker.
+
+    A connection costs nothing beside the texts: its engine, with the model, is the process's.
+    """
     sql = "SELECT embedding FROM embed_each(?, ?)"
-    rows = _thread.db.execute(sql, (json.dumps(texts), model))
-    return [vector for (vector,) in rows]
+    with closing(sqlembed.connect(":memory:")) as db:
+        return [vector for (vector,) in db.execute(sql, (json.dumps(texts), model))]
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
 """``examples/backlog.py``: what waits is computed by workers, and imported."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import backlog
 import pytest
 from harness import FakeModel, Sql
+from service.scene import until
 
 import sqlembed
 
 LATER = """SELECT sqlembed_index('sms', 'body', '{"backlog": "later"}')"""
+PATIENCE_SECONDS = 120
 LONG = "a text of many words " * 10
 
 
@@ -67,3 +72,32 @@ def test_processes_compute_with_the_real_model(tmp_path: Path) -> None:
     assert (ran.stdout, ran.stderr) == ("3 vectors were taken\n", "")
     assert db.execute("SELECT id FROM knn('sms', 'it rains', 1)").get == 3
     db.close()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[str]:
+    """The address of a scheduler of Dask that has one worker, each a process of its own."""
+    told = tmp_path / "scheduler.json"
+    common = ["--scheduler-file", str(told), "--no-dashboard"]
+    command = [sys.executable, "-m", "distributed.cli.dask_"]
+    with ExitStack() as stack:
+        for name, more in (("scheduler", ["--host", "127.0.0.1", "--port", "0"]), ("worker", [])):
+            made = [*command[:-1], command[-1] + name, *common, *more]
+            log = stack.enter_context((tmp_path / name).open("w"))
+            process = stack.enter_context(subprocess.Popen(made, cwd=tmp_path, stderr=log))
+            stack.callback(process.terminate)
+        until(lambda: told.is_file() and told.read_text(), "the scheduler's address")
+        yield json.loads(told.read_text())["address"]
+
+
+@pytest.mark.model
+def test_dask_computes_with_the_real_model(tmp_path: Path, cluster: str) -> None:
+    with closing(sqlembed.connect(str(tmp_path / "app.db"))) as db:
+        db.execute("CREATE TABLE sms(id INTEGER PRIMARY KEY, body TEXT)")
+        db.execute("INSERT INTO sms(body) VALUES ('A warm coat'), ('Rubber boots'), (?)", (LONG,))
+        db.execute("INSERT INTO sms(body) VALUES ('An umbrella')")
+        db.execute(LATER)
+        command = [sys.executable, backlog.__file__, db.filename, "sms", "--dask", cluster]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        assert (ran.stdout, ran.stderr) == ("4 vectors were taken\n", "")
+        assert db.execute("SELECT id FROM knn('sms', 'it rains', 1)").get == 4
