@@ -311,7 +311,7 @@ class Library:
                 if self._make_room(size):
                     self._spaces[name] = Space.of(found, sha256)
                     begun = time.perf_counter()
-                    model = _of_kind(found)(found, path)
+                    model = of_kind(found)(found, path)
                     ModelFigures(name).load.observe(time.perf_counter() - begun)
                     self._models[name] = Loaded(name, model, size, time.monotonic())
                     return
@@ -375,7 +375,8 @@ class Library:
         return self.default
 
 
-def _of_kind(found: Manifest) -> Callable[[Manifest, Path], Resident]:
+def of_kind(found: Manifest) -> Callable[[Manifest, Path], Resident]:
+    """What loads a model on this machine."""
     # All but Model are imported when first used: most processes have none of them.
     if found.architecture == STATIC:
         from sqlembed.engine.static import StaticModel

@@ -1,14 +1,17 @@
 """Say of one model what is proven of it here, what is wrong, and what nobody can tell."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
-from sqlembed.engine.memory import AnyModel
+from sqlembed.engine.generation import GenerationOptions
+from sqlembed.engine.library import of_kind
+from sqlembed.engine.memory import AnyGenerator, AnyModel, AnyTwoStage, Resident
 from sqlembed.engine.model import Model
 from sqlembed.engine.pooling import unit
 from sqlembed.engine.probes import PROBE_COSINE, PROBE_SCORE
@@ -20,6 +23,8 @@ from sqlembed.weights.manifest import Manifest, Probe
 Verdict = Literal["proven", "wrong", "not proven"]
 SAMPLES = ("fox", "See you at eight, then.", "Ein Wort, zwei Wörter.")
 """Texts whose vectors must not depend on the batch that they are computed in."""
+WRITTEN_TOKENS = 16
+"""Of the answer that a generator must give twice."""
 COMPANY_COSINE = 0.9999
 """How near a vector computed alone is to the same in a batch; nobody can promise equal bits."""
 SHOWN = 32
@@ -59,17 +64,25 @@ def verify(manifest: Manifest) -> Iterator[Finding]:
         with _loaded(manifest, path) as model:
             if isinstance(model, Model):
                 yield from _read(model, path)
-            yield from _compared(model)
+            elif manifest.server is None:
+                yield _architecture(manifest)
+            if manifest.kind == "generator":
+                yield from _written(cast(AnyGenerator, model))
+            elif manifest.corpus is not None:
+                two_stage = cast(AnyTwoStage, model)
+                yield from _compared(two_stage.after(manifest, two_stage.sample(SAMPLES)))
+            else:
+                yield from _compared(cast(AnyModel, model))
     except ModelError as error:
         yield Finding("loading", "wrong", str(error))
 
 
 @contextmanager
-def _loaded(manifest: Manifest, path: Path) -> Iterator[AnyModel]:
+def _loaded(manifest: Manifest, path: Path) -> Iterator[Resident]:
     # Without its probes: a model that fails the first is to be tried with the others as well.
     unprobed = replace(manifest, probes=())
     if manifest.server is None:
-        model: AnyModel = Model(unprobed, path)
+        model = of_kind(unprobed)(unprobed, path)
     else:
         from sqlembed.engine.remote import ServerModel  # its HTTP library takes 0.15 seconds
 
@@ -92,8 +105,7 @@ def _files(manifest: Manifest) -> Iterator[Finding]:
 def _read(model: Model, path: Path) -> Iterator[Finding]:
     """What a model would not have loaded with, had it been otherwise; and how it reads texts."""
     manifest = model.manifest
-    shape = f"{manifest.architecture}, {manifest.dimension} numbers, {manifest.context} tokens"
-    yield Finding("architecture", "proven", shape)
+    yield _architecture(manifest)
     if manifest.dense:
         yield Finding("dense layers", "proven", f"{len(manifest.dense)}, of the right shapes")
     if beside.path(path, beside.TOKENIZER).is_file() or model.metadata(JSON_KEY) is not None:
@@ -103,6 +115,24 @@ def _read(model: Model, path: Path) -> Iterator[Finding]:
     for which, token in (("start", manifest.start), ("end", manifest.end)):
         if token is not None:
             yield Finding(f"{which} token", "proven", f"{token} {which}s each text")
+
+
+def _architecture(manifest: Manifest) -> Finding:
+    width = f"{manifest.dimension} numbers, " if manifest.dimension else ""
+    shape = f"{manifest.architecture}, {width}{manifest.context} tokens"
+    return Finding("architecture", "proven", shape)
+
+
+def _written(model: AnyGenerator) -> Iterator[Finding]:
+    """Whether a generator, which has no probes, gives the same answer twice."""
+    options = GenerationOptions(max_tokens=WRITTEN_TOKENS)
+    first, second = (model.generate(SAMPLES[1], options, math.inf).text for _ in range(2))
+    yield Finding(
+        "the same answer twice",
+        "proven" if first == second else "wrong",
+        f"{first!r}" if first == second else f"{first!r}, then {second!r}",
+    )
+    yield Finding("what it writes", "not proven", "no probe has what its reference writes")
 
 
 def _compared(model: AnyModel) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import tiny_two_stage
 from click.testing import CliRunner, Result
 from stand_in import install_remote, standing_in
 
@@ -50,6 +51,37 @@ def test_a_rerankers_scores_are_compared() -> None:
     result = verify("judge-nli")
     assert result.exit_code == 0
     assert "score 0.9981, expected 0.9981 within 0.05" in result.stdout
+
+
+@pytest.mark.model
+def test_static_vectors_are_compared() -> None:
+    result = verify("glove-6b-50d", "--json")
+    assert result.exit_code == 0
+    found = verdicts(result)
+    assert found.pop("architecture") == found.pop("alone and in a batch") == "proven"
+    assert next(iter(found)) == "file" and len(found) == 6 and set(found.values()) == {"proven"}
+
+
+@pytest.mark.model
+def test_a_generator_has_no_probes_and_says_the_same_twice() -> None:
+    result = verify("SmolLM2-135M-Instruct", "--json")
+    assert result.exit_code == 0
+    found = verdicts(result)
+    assert found["the same answer twice"] == "proven"
+    assert found["what it writes"] == "not proven"
+
+
+def test_a_model_of_two_stages_is_tried_behind_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SQLEMBED_DATA", str(tmp_path))
+    (tmp_path / "models").mkdir()
+    tiny_two_stage.install("tiny")
+    result = verify("tiny", "--json")
+    assert result.exit_code == 0
+    found = verdicts(result)
+    assert found["first.gguf beside it"] == found["alone and in a batch"] == "proven"
+    assert found["pooling, attention, prompts and heads"] == "not proven"
 
 
 @pytest.mark.model

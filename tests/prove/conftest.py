@@ -8,6 +8,7 @@ from typing import Any
 import built
 import pytest
 from cases import BY_NAME
+from hosts.machine import missing
 from tiny import Load, Tiny
 
 from sqlembed.engine.model import Model
@@ -17,7 +18,7 @@ from sqlembed.engine.model import Model
 def proofs() -> Path:
     """The directory of tiny models, built if need be."""
     if not built.READY.is_file():
-        pytest.skip("no environment with torch and transformers here: make .venv-references/.ready")
+        missing("an environment with torch and transformers (make .venv-references/.ready)")
     return built.directory()
 
 

@@ -99,9 +99,7 @@ def test_layer_norm_before_a_cut(tiny: Tiny, load: Load) -> None:
     assert lowest(tiny, load, layer_norm=False) < COSINE
 
 
-@pytest.mark.parametrize(
-    "tiny", [case.name for case in CASES if case.architecture == "qwen2"], indirect=True
-)
+@pytest.mark.parametrize("tiny", [case.name for case in EMBEDDERS if case.end], indirect=True)
 def test_a_tokenizer_that_adds_no_end_token(tiny: Tiny, load: Load, proofs: Path) -> None:
     """As the first GGUFs of these models had it; the manifest's ``end`` puts it right."""
     bare = Bare(tiny.case, tiny.place)
