@@ -115,6 +115,27 @@ def real(real_engine: LocalEngine, tmp_path: Path) -> Iterator[Sql]:
 
 
 @pytest.fixture
+def real_sql(
+    door: str,
+    real_engine: LocalEngine,
+    tmp_path: Path,
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Sql]:
+    """SQL with every function, on real weights, through *door*."""
+    path = str(tmp_path / "app.db")
+    with serving(real_engine) as socket:
+        monkeypatch.setenv("SQLEMBED_SOCKET", str(socket))
+        if door == "extension":
+            opened: Sql = HostSql(host, path, real_engine, Told(monkeypatch), socket)
+        else:
+            engine: LocalEngine | str = real_engine if door == "apsw" else "service"
+            opened = Sql(sqlembed.connect(path, engine=engine), real_engine)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
 def damaged_copy(tmp_path: Path) -> Path:
     """A data directory with a copy of the real default model, for a test to damage."""
     source = receipt.gguf_path("all-MiniLM-L6-v2")

@@ -1,11 +1,13 @@
 """The generator: prefixes that are kept, characters in parts, control tokens that are only text."""
 
+import math
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from llama_cpp import Llama
 
 from sqlembed.engine import memory
 from sqlembed.engine.generation import GenerationOptions, Message
@@ -15,6 +17,13 @@ from sqlembed.errors import InputError
 from sqlembed.weights import manifest, receipt
 
 MODEL = "SmolLM2-135M-Instruct"
+CHAT = (
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
+    "<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)
+"""What the model's own template makes of a prompt."""
+NEARLY = 0.3
+"""How far a logit may be behind the highest where it was computed in other parts."""
 
 
 def never() -> bool:
@@ -95,6 +104,21 @@ def test_a_common_prefix_is_not_computed_again_and_changes_no_bit(generator: Gen
     assert sum(computed) == len(second) - kept
     assert fresh is not None and after is not None
     assert np.array_equal(fresh, after)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("prompt", ["Write a line about rain.", "Erzähle mir einen Witz."])
+def test_each_token_is_the_likeliest_to_llama_cpp_too(generator: Generator, prompt: str) -> None:
+    ours = generator.generate(prompt, GenerationOptions(max_tokens=40), math.inf)
+    reference = Llama(str(receipt.gguf_path(MODEL)), n_ctx=512, logits_all=True, verbose=False)
+    asked = reference.tokenize(CHAT.format(prompt).encode(), add_bos=False, special=True)
+    written = reference.tokenize(ours.text.encode(), add_bos=False)
+    reference.eval([*asked, *written])
+    logits = reference.scores[len(asked) - 1 : len(asked) + len(written) - 1].copy()
+    reference.close()
+    assert (len(asked), len(written)) == (ours.prompt_tokens, ours.completion_tokens)
+    behind = logits.max(axis=1) - logits[np.arange(len(written)), written]
+    assert behind.max() < NEARLY  # of two that are as likely, rounding chooses
 
 
 @pytest.mark.model

@@ -4,15 +4,13 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from doors_harness import PYTHON, Host, HostSql, Told, serving
+from doors_harness import PYTHON, serving
 from harness import Sql, install_fake
 
-import sqlembed
 from sqlembed import extension
 from sqlembed.engine import generator as generator_module
 from sqlembed.engine.generation import Generation, GenerationOptions
@@ -154,27 +152,6 @@ def test_a_setting_names_the_generator(writes: Sql, monkeypatch: pytest.MonkeyPa
 
 
 # On the real model.
-
-
-@pytest.fixture
-def real_sql(
-    door: str,
-    real_engine: LocalEngine,
-    tmp_path: Path,
-    host: Host,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Sql]:
-    """SQL with every function, on real weights, through *door*."""
-    path = str(tmp_path / "app.db")
-    with serving(real_engine) as socket:
-        monkeypatch.setenv("SQLEMBED_SOCKET", str(socket))
-        if door == "extension":
-            opened: Sql = HostSql(host, path, real_engine, Told(monkeypatch), socket)
-        else:
-            engine: Any = real_engine if door == "apsw" else "service"
-            opened = Sql(sqlembed.connect(path, engine=engine), real_engine)
-        yield opened
-        opened.close()
 
 
 def asked(sql: Sql, prompt: str, **options: Any) -> dict[str, Any]:

@@ -53,21 +53,21 @@ def test_wrong_settings_are_caught_by_the_probes(
     engine.close()
 
 
-def test_the_multilingual_model_finds_across_languages(real: Sql) -> None:
-    real("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
+def test_the_multilingual_model_finds_across_languages(real_sql: Sql) -> None:
+    real_sql("CREATE TABLE t(id INTEGER PRIMARY KEY, body)")
     for n, body in enumerate(
         ["Der Zug fährt um neun Uhr ab.", "今夜の夕食は何ですか。", "El gato duerme en la silla."]
     ):
-        real("INSERT INTO t VALUES (?, ?)", n, body)
-    real("""SELECT sqlembed_index('t', 'body', '{"model": "multilingual-e5-small"}')""")
+        real_sql("INSERT INTO t VALUES (?, ?)", n, body)
+    real_sql("""SELECT sqlembed_index('t', 'body', '{"model": "multilingual-e5-small"}')""")
     for question, expected in (
         ("When does the train leave?", 0),
         ("What is for dinner tonight?", 1),
         ("a sleeping cat", 2),
     ):
-        assert real.one("SELECT id FROM knn('t', ?, 1)", question) == expected
+        assert real_sql.one("SELECT id FROM knn('t', ?, 1)", question) == expected
     assert (
-        real.one(
+        real_sql.one(
             "SELECT embed('x', 'multilingual-e5-small') = embed_query('x', 'multilingual-e5-small')"
         )
         == 0
