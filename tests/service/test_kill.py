@@ -110,7 +110,8 @@ getattr(db, "create_function", None) and db.create_function("killed", 1, kill)
 getattr(db, "create_scalar_function", None) and db.create_scalar_function("killed", kill, 1)
 """)
     query = "SELECT vec_mean(vector) FROM v WHERE killed(n)"
-    assert "run the statement again" in host.error(query) or ENDED in host.error(query)
+    error = host.error(query)
+    assert "run the statement again" in error or ENDED in error
     found = host.sql("SELECT vec_distance_cosine(vec_mean(vector), embed('w')) FROM v")
     assert found[0] == pytest.approx(0, abs=1e-6)
 
