@@ -7,7 +7,7 @@ on the spot. Nothing is written to the application's database.
 import json
 import math
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -140,15 +140,16 @@ def vectors_of(index: Index, keys: list[int]) -> Plan[list[bytes]]:
 
 def keys_among(index: Index, ids: Collection[SqlValue] | None) -> Plan[list[int] | None]:
     """The keys of the rows with these ids; None, which stands for all, for None."""
-    if ids is None:
-        return None
-    return (yield from keys_of(index, [value for value in ids if value is not None]))
+    return None if ids is None else (yield from keys_of(index, ids))
 
 
-def keys_of(index: Index, ids: Iterable[SqlValue]) -> Plan[list[int]]:
-    """The keys of the rows with these ids; ids of no row are left out."""
+def keys_of(index: Index, ids: Collection[SqlValue]) -> Plan[list[int]]:
+    """The keys of the rows with these ids; ids of no row are left out, as is NULL."""
     if not index.source.mapped:
+        if set(map(type, ids)) <= {int}:  # mostly; one by one takes seven times as long
+            return cast(list[int], list(ids))
         return [int(i) for i in ids if type(i) is int or (isinstance(i, float) and _is_key(i))]
+    ids = [value for value in ids if value is not None]
     names = sources.mapped_names(index.source)
     select = f"SELECT key FROM main.{index.key_table} WHERE {sources.identity(names)} IN"
     if len(names) > 1:  # no index serves: once through all keys
