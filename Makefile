@@ -51,7 +51,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Some 25 minutes. sqlite-lembed and sqlite-ai are compared too where there is a stock sqlite3
+# Some 35 minutes. sqlite-lembed and sqlite-ai are compared too where there is a stock sqlite3
 # shell (apt-get install sqlite3).
 bench: $(READY) $(EXTENSION)
 	$(BIN)/python benchmarks/run.py
