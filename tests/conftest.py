@@ -68,6 +68,13 @@ def sql(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Sql]:
     """SQL on a database file with every function, on fake models, through *door*."""
+    yield from through(door, engine, tmp_path, host, monkeypatch)
+
+
+def through(
+    door: str, engine: LocalEngine, tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Sql]:
+    """SQL on a database file with every function of *engine*, through *door*; closed in the end."""
     path = str(tmp_path / "app.db")
     if door == "apsw":
         opened = Sql(sqlembed.connect(path, engine=engine), engine)
@@ -122,17 +129,8 @@ def real_sql(
     host: Host,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Sql]:
-    """SQL with every function, on real weights, through *door*."""
-    path = str(tmp_path / "app.db")
-    with serving(real_engine) as socket:
-        monkeypatch.setenv("SQLEMBED_SOCKET", str(socket))
-        if door == "extension":
-            opened: Sql = HostSql(host, path, real_engine, Told(monkeypatch), socket)
-        else:
-            engine: LocalEngine | str = real_engine if door == "apsw" else "service"
-            opened = Sql(sqlembed.connect(path, engine=engine), real_engine)
-        yield opened
-        opened.close()
+    """SQL on a database file with every function, on real weights, through *door*."""
+    yield from through(door, real_engine, tmp_path, host, monkeypatch)
 
 
 @pytest.fixture

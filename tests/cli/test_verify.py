@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 from stand_in import install_remote, standing_in
 
 from sqlembed.cli import main
+from sqlembed.engine.two_stage import TwoStage
+from sqlembed.engine.verifying import SAMPLES
 from sqlembed.weights import receipt
 
 NAME = "all-MiniLM-L6-v2"
@@ -77,8 +79,11 @@ def test_a_model_of_two_stages_is_tried_behind_a_sample(
     monkeypatch.setenv("SQLEMBED_DATA", str(tmp_path))
     (tmp_path / "models").mkdir()
     tiny_two_stage.install("tiny")
+    sampled, sample = [], TwoStage.sample
+    monkeypatch.setattr(TwoStage, "sample", lambda *given: sampled.append(given) or sample(*given))
     result = verify("tiny", "--json")
     assert result.exit_code == 0
+    assert [texts for _, texts in sampled] == [SAMPLES]
     found = verdicts(result)
     assert found["first.gguf beside it"] == found["alone and in a batch"] == "proven"
     assert found["pooling, attention, prompts and heads"] == "not proven"
